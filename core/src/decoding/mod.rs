@@ -1,0 +1,67 @@
+//! From an encoded window to words: one piece of async code over a small trait, for every device.
+//!
+//! Follows `openai/whisper` `decoding.py` and `transcribe.py` (v20240930): inference ([`SpeechModel`]),
+//! logit filters ([`filters`]), token choice ([`greedy`], [`beam`]), one window with its fallbacks
+//! ([`window`]), and long audio by windows ([`transcribe`]) with segments ([`timestamps`]) and words
+//! ([`word_timing`]). Read in that order.
+//!
+//! Deviations: a clip of one window is padded as a waveform, as `transformers` does, not as a spectrogram;
+//! the number of tokens can be bounded by the clip's length.
+
+pub mod beam;
+pub mod filters;
+pub mod greedy;
+pub mod timestamps;
+pub mod transcribe;
+pub mod window;
+pub mod word_timing;
+
+use crate::error::Result;
+pub use crate::tokenizer::SpeechTask;
+pub use transcribe::{Segment, TranscribeOptions, Transcript, transcribe};
+pub use window::{DecodeOptions, DecodeResult, decode_window};
+pub use word_timing::Word;
+
+/// What decoding needs of a model.
+#[allow(async_fn_in_trait, reason = "used by this crate's generic code only, never as a trait object")]
+pub trait SpeechModel {
+    /// One encoded window.
+    type Window;
+    /// What is remembered of the texts begun on a window.
+    type Cache;
+
+    /// Positions that a text may have.
+    fn n_text_ctx(&self) -> usize;
+
+    /// Encodes one window of log-mel frames, `[n_mels, n_frames]` row-major with `n_frames` those of a
+    /// full window.
+    async fn encode(&self, mel: &[f32]) -> Result<Self::Window>;
+
+    /// Starts `batch` texts on a window.
+    fn start(&self, window: &Self::Window, batch: usize) -> Self::Cache;
+
+    /// Takes new tokens in, every beam as many, and gives the logits at the wanted ones of them:
+    /// `[batch * at.len()]` rows of `n_vocab`.
+    async fn logits(&self, tokens: &[Vec<u32>], cache: &mut Self::Cache, at: &[usize]) -> Result<Vec<Vec<f32>>>;
+
+    /// Makes beam `i` continue what beam `source[i]` was.
+    fn reorder(&self, cache: &mut Self::Cache, source: &[usize]);
+
+    /// Attention of the heads that follow time, each `[n_tokens, n_audio_ctx]` row-major; empty if the
+    /// model names none.
+    async fn alignment(&self, window: &Self::Window, tokens: &[u32]) -> Result<Vec<Vec<f32>>>;
+}
+
+/// `log(sum(exp(x)))`, without overflow.
+pub(crate) fn log_sum_exp(values: &[f32]) -> f32 {
+    let max = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    if max == f32::NEG_INFINITY {
+        return max;
+    }
+    max + values.iter().map(|v| (v - max).exp()).sum::<f32>().ln()
+}
+
+/// Index of the largest value, the first of equals; NaN is never it.
+pub(crate) fn argmax(values: &[f32]) -> usize {
+    values.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (i, v)| if *v > best.1 { (i, *v) } else { best }).0
+}

@@ -1,0 +1,166 @@
+//! Everything that can go wrong in this crate, as one enum with fields and a stable code each.
+//!
+//! The message is a sentence a person can act on; it never holds a path outside what the caller
+//! named, a token or a stack trace. A front end maps [`Error::code`] to its own vocabulary once
+//! (the server: to an HTTP status).
+
+/// The result type of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong. Match on the variant, or on [`Error::code`] where a string has to travel.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No bytes, or no samples after decoding.
+    #[error("the audio is empty: it holds no samples")]
+    EmptyAudio,
+    /// The container or the codec is none of those that are read.
+    #[error("this is not audio of a known format ({reason}); send WAV, FLAC, MP3, Ogg, WebM or M4A")]
+    UnsupportedAudio {
+        /// What the reader saw.
+        reason: String,
+    },
+    /// A known format, but its content contradicts itself or ends before the first sample.
+    #[error("the audio file is damaged: {reason}")]
+    MalformedAudio {
+        /// What the decoder said.
+        reason: String,
+    },
+    /// More audio than the caller allows; found while decoding, not after.
+    #[error("the audio is longer than the limit of {limit_s} s")]
+    AudioTooLong {
+        /// The limit in seconds.
+        limit_s: f64,
+    },
+    /// Samples that are not numbers.
+    #[error("the audio holds {count} samples that are not finite numbers")]
+    InvalidSamples {
+        /// How many.
+        count: usize,
+    },
+    /// A parameter out of its range.
+    #[error("{name} is out of range: {allowed}")]
+    InvalidParameter {
+        /// The parameter's public name.
+        name: &'static str,
+        /// What would have been allowed.
+        allowed: String,
+    },
+    /// A language that neither the model nor the decode table knows.
+    #[error(
+        "the language '{language}' is not known to this model; leave it out, or send one of its codes such as 'tw', 'en' or 'sw'"
+    )]
+    UnsupportedLanguage {
+        /// As it was asked for, cut to a printable length.
+        language: String,
+    },
+    /// No such model folder or file.
+    #[error("the model is not complete: {what} was not found")]
+    ModelNotFound {
+        /// What was looked for.
+        what: String,
+    },
+    /// A `config.json`, `tokenizer.json` or label file that cannot be used.
+    #[error("{file} cannot be used: {reason}")]
+    InvalidConfig {
+        /// The file's name.
+        file: String,
+        /// Why.
+        reason: String,
+    },
+    /// A weight file that is cut short, oversized or contradicts itself.
+    #[error("the weight file {file} is damaged: {reason}")]
+    DamagedWeights {
+        /// The file's name.
+        file: String,
+        /// Where and what.
+        reason: String,
+    },
+    /// The tensors in the files are not those of the architecture. Lists every one at once.
+    #[error("the weights do not fit the architecture: {} missing {missing:?}, {} unused {unused:?}, {} of the wrong shape {misshapen:?}", missing.len(), unused.len(), misshapen.len())]
+    WeightMismatch {
+        /// Names that the architecture needs and the files lack.
+        missing: Vec<String>,
+        /// Names that the files hold and nobody reads.
+        unused: Vec<String>,
+        /// `name: expected [..], got [..]`.
+        misshapen: Vec<String>,
+    },
+    /// A tensor of the wrong shape met at run time.
+    #[error("{tensor} has the shape {got:?}, expected {expected:?}")]
+    ShapeMismatch {
+        /// The tensor's name.
+        tensor: &'static str,
+        /// What the caller needs; 0 stands for any length.
+        expected: Vec<usize>,
+        /// What came.
+        got: Vec<usize>,
+    },
+    /// The model answered with numbers that are not finite: a broken device or broken weights.
+    #[error("the model's {stage} produced values that are not finite numbers")]
+    NotFinite {
+        /// Where it was noticed.
+        stage: &'static str,
+    },
+    /// The hub said no, or could not be reached.
+    #[error("{repo}: {reason}")]
+    Hub {
+        /// A stable sub-code: `hub_unauthorized`, `hub_forbidden`, `hub_not_found`, `hub_busy`,
+        /// `hub_unreachable`, `hub_failed`.
+        code: &'static str,
+        /// The repository asked for.
+        repo: String,
+        /// What to do about it.
+        reason: String,
+    },
+    /// What was downloaded is not what its source says it is.
+    #[error("{file} does not match its checksum (expected {expected}, got {got}); it was deleted, try again")]
+    ChecksumMismatch {
+        /// The file's name.
+        file: String,
+        /// Hex digest that the source states.
+        expected: String,
+        /// Hex digest of what came.
+        got: String,
+    },
+    /// The file system said no.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being done.
+        what: String,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The device could not read a tensor back.
+    #[error("the device failed in {stage}")]
+    Device {
+        /// Where.
+        stage: &'static str,
+    },
+}
+
+impl Error {
+    /// A stable snake_case name for this error, part of the public contract.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::EmptyAudio => "empty_audio",
+            Self::UnsupportedAudio { .. } => "unsupported_audio",
+            Self::MalformedAudio { .. } => "malformed_audio",
+            Self::AudioTooLong { .. } => "audio_too_long",
+            Self::InvalidSamples { .. } => "invalid_samples",
+            Self::InvalidParameter { .. } => "invalid_parameter",
+            Self::UnsupportedLanguage { .. } => "unsupported_language",
+            Self::ModelNotFound { .. } => "model_not_found",
+            Self::InvalidConfig { .. } => "invalid_config",
+            Self::DamagedWeights { .. } => "damaged_weights",
+            Self::WeightMismatch { .. } => "weight_mismatch",
+            Self::ShapeMismatch { .. } => "shape_mismatch",
+            Self::NotFinite { .. } => "not_finite",
+            Self::Hub { code, .. } => code,
+            Self::ChecksumMismatch { .. } => "checksum_mismatch",
+            Self::Io { .. } => "io",
+            Self::Device { .. } => "device_failed",
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! From words to an intent: what a single-task Whisper, which only transcribes, needs to serve a shop.
+//!
+//! Read in this order:
+//! - [`labels`]: the 49 intents.
+//! - [`normalize`]: one spelling for Twi, and the folding that is matched.
+//! - [`channel`]: what each folded letter is heard as, and how sure a match is; the numbers come from
+//!   `core/data/text_match.json`, fitted by `tests/intent/fit_text_match.py`.
+//! - [`text_match`]: the known phrases, ranked against what was heard.
+//! - [`slots`]: the values in the words.
+//!
+//! Knows no audio, tensors or models.
+
+pub mod channel;
+pub mod labels;
+pub mod normalize;
+pub mod slots;
+pub mod text_match;
+
+pub use labels::{IntentInfo, built_in, label_id};

@@ -1,0 +1,217 @@
+//! `y = x Wᵗ + b`, with the activation or the residual in the same pass.
+//!
+//! The weight comes as checkpoints store it, `[d_output, d_input]` row-major. On the CPU it is
+//! packed once for `rten-gemm`'s micro-kernels and kept only in that form; elsewhere it is a tensor
+//! `[d_input, d_output]`, as `burn::tensor::module::linear` wants it.
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor, TensorData, activation};
+use rayon::prelude::*;
+use rten_gemm::{BiasVector, GemmInputA, GemmInputB, GemmOptions, GemmUninitOptions, PackedBMatrix};
+use rten_simd::SimdUnaryOp;
+use rten_tensor::NdTensorView;
+use rten_vecmath::{ExtendInit, Gelu};
+
+use super::cpu::{CpuBuffer, is_cpu, tensor_from, with_gemm};
+
+/// What follows the product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    None,
+    /// The exact (erf) Gaussian error linear unit.
+    Gelu,
+}
+
+/// Elements that one task of an element-wise pass takes: below this a second thread costs more.
+const ELEMENTS_PER_TASK: usize = 32 * 1024;
+
+/// A linear layer on any device.
+#[derive(Clone)]
+pub struct Linear {
+    weight: Weight,
+    d_input: usize,
+    d_output: usize,
+}
+
+#[derive(Clone)]
+enum Weight {
+    Cpu(Arc<CpuWeight>),
+    Device { weight: Tensor<2>, bias: Option<Tensor<1>> },
+}
+
+struct CpuWeight {
+    packed: PackedBMatrix<f32>,
+    bias: Option<Vec<f32>>,
+}
+
+impl std::fmt::Debug for Linear {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Linear")
+            .field("d_input", &self.d_input)
+            .field("d_output", &self.d_output)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Linear {
+    /// Takes `weight` as `[d_output, d_input]` row-major and `bias` as `[d_output]`.
+    ///
+    /// # Panics
+    /// If the lengths do not fit; the weight loader has checked them.
+    #[must_use]
+    pub fn new(weight: &[f32], bias: Option<Vec<f32>>, d_output: usize, device: &Device) -> Self {
+        assert!(d_output > 0 && weight.len().is_multiple_of(d_output), "weight is [d_output, d_input]");
+        assert!(bias.as_ref().is_none_or(|b| b.len() == d_output), "bias is [d_output]");
+        let d_input = weight.len() / d_output;
+        let weight = if is_cpu(device) {
+            let rows = NdTensorView::from_data([d_output, d_input], weight);
+            let packed = with_gemm(|gemm| gemm.prepack_b(rows.transposed()));
+            Weight::Cpu(Arc::new(CpuWeight { packed, bias }))
+        } else {
+            let weight = Tensor::<2>::from_data(TensorData::new(weight.to_vec(), [d_output, d_input]), device);
+            let bias = bias.map(|b| Tensor::from_data(TensorData::new(b, [d_output]), device));
+            Weight::Device { weight: weight.transpose(), bias }
+        };
+        Self { weight, d_input, d_output }
+    }
+
+    /// Width of the output.
+    #[must_use]
+    pub fn d_output(&self) -> usize {
+        self.d_output
+    }
+
+    /// `activation(x Wᵗ + b)`.
+    ///
+    /// # Shapes
+    /// - x: `[batch, n_ctx, d_input]`
+    /// - result: `[batch, n_ctx, d_output]`
+    #[must_use]
+    pub fn forward(&self, x: Tensor<3>, activation: Activation) -> Tensor<3> {
+        let [batch, n_ctx, d_input] = x.dims();
+        assert_eq!(d_input, self.d_input, "the last axis of x is d_input");
+        match &self.weight {
+            Weight::Cpu(weight) => {
+                let device = x.device();
+                let x = CpuBuffer::new(x);
+                let n_rows = batch * n_ctx;
+                let mut out = Vec::with_capacity(n_rows * self.d_output);
+                out.extend_init(|uninit| {
+                    let uninit = &mut uninit[..n_rows * self.d_output];
+                    let options = GemmUninitOptions {
+                        bias: weight.bias.as_deref().map(BiasVector::Row),
+                        ..GemmUninitOptions::default()
+                    };
+                    let a = NdTensorView::from_data([n_rows, d_input], x.values());
+                    with_gemm(|gemm| {
+                        gemm.gemm_uninit(uninit, GemmInputA::Unpacked(a), GemmInputB::Packed(&weight.packed), options)
+                    })
+                    .expect("shapes were checked above")
+                });
+                if activation == Activation::Gelu {
+                    gelu_in_place(&mut out);
+                }
+                tensor_from(out, [batch, n_ctx, self.d_output], &device)
+            }
+            Weight::Device { weight, bias } => {
+                let out = burn::tensor::module::linear(x, weight.clone(), bias.clone());
+                match activation {
+                    Activation::None => out,
+                    Activation::Gelu => activation::gelu(out),
+                }
+            }
+        }
+    }
+
+    /// `residual + x Wᵗ + b`, written over the residual where nobody else holds it.
+    ///
+    /// # Shapes
+    /// - residual, result: `[batch, n_ctx, d_output]`
+    /// - x: `[batch, n_ctx, d_input]`
+    #[must_use]
+    pub fn forward_add(&self, residual: Tensor<3>, x: Tensor<3>) -> Tensor<3> {
+        let [batch, n_ctx, d_input] = x.dims();
+        assert_eq!(d_input, self.d_input, "the last axis of x is d_input");
+        match &self.weight {
+            Weight::Cpu(weight) => {
+                let x = CpuBuffer::new(x);
+                let mut out = CpuBuffer::new(residual);
+                let options = GemmOptions {
+                    beta: 1.0,
+                    bias: weight.bias.as_deref().map(BiasVector::Row),
+                    ..GemmOptions::default()
+                };
+                let a = NdTensorView::from_data([batch * n_ctx, d_input], x.values());
+                with_gemm(|gemm| {
+                    gemm.gemm(out.values_mut(), GemmInputA::Unpacked(a), GemmInputB::Packed(&weight.packed), options)
+                })
+                .expect("shapes were checked above");
+                out.into_tensor()
+            }
+            Weight::Device { .. } => residual + self.forward(x, Activation::None),
+        }
+    }
+}
+
+/// Exact gelu over a CPU slice, on all cores.
+fn gelu_in_place(values: &mut [f32]) {
+    if values.len() <= ELEMENTS_PER_TASK {
+        Gelu {}.map_mut(values);
+    } else {
+        values.par_chunks_mut(ELEMENTS_PER_TASK).for_each(|chunk| Gelu {}.map_mut(chunk));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn ramp(n: usize, seed: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.5 - 1.0).collect()
+    }
+
+    fn close(got: Tensor<3>, expected: Tensor<3>) {
+        let (got, expected) = (got.try_into_vec_as::<f32>().unwrap(), expected.try_into_vec_as::<f32>().unwrap());
+        assert_eq!(got.len(), expected.len());
+        for (i, (a, b)) in got.iter().zip(&expected).enumerate() {
+            assert!((a - b).abs() <= 2e-5, "index {i}: {a} against {b}");
+        }
+    }
+
+    /// Every shape at the edges: one row, odd sizes, more rows than a block, one column.
+    #[test]
+    fn the_packed_product_equals_burns_own() {
+        let device = Device::flex();
+        for (batch, n_ctx, d_input, d_output) in
+            [(1, 1, 1, 1), (1, 1, 7, 33), (2, 3, 64, 5), (1, 65, 31, 130), (1, 300, 48, 17)]
+        {
+            let weight = ramp(d_input * d_output, 1);
+            let bias = ramp(d_output, 2);
+            let x = tensor_from(ramp(batch * n_ctx * d_input, 3), [batch, n_ctx, d_input], &device);
+            let linear = Linear::new(&weight, Some(bias.clone()), d_output, &device);
+            let w = Tensor::<2>::from_data(TensorData::new(weight, [d_output, d_input]), &device).transpose();
+            let b = Tensor::<1>::from_data(TensorData::new(bias, [d_output]), &device);
+            let expected = burn::tensor::module::linear(x.clone(), w, Some(b));
+            close(linear.forward(x.clone(), Activation::None), expected.clone());
+            close(linear.forward(x.clone(), Activation::Gelu), activation::gelu(expected.clone()));
+            let residual = tensor_from(ramp(batch * n_ctx * d_output, 4), [batch, n_ctx, d_output], &device);
+            let kept = residual.clone();
+            close(linear.forward_add(residual.clone(), x), residual.clone() + expected);
+            close(kept, residual); // adding must not write through a shared tensor
+        }
+    }
+
+    #[test]
+    fn values_that_are_not_finite_stay_so() {
+        let device = Device::flex();
+        let linear = Linear::new(&[1.0, 2.0, 3.0, 4.0], None, 2, &device);
+        for bad in [f32::NAN, f32::INFINITY] {
+            let x = tensor_from(vec![bad, 1.0], [1, 1, 2], &device);
+            let out = linear.forward(x, Activation::None).try_into_vec_as::<f32>().unwrap();
+            assert!(out.iter().all(|v| !v.is_finite()), "{bad} became {out:?}");
+        }
+    }
+}

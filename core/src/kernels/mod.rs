@@ -1,0 +1,27 @@
+//! The few operations that rule the time, each with one signature for every device.
+//!
+//! On the CPU (`burn-flex`) they take the tensor's own storage through Burn's extension door
+//! (`Tensor::try_into_primitive`) and call `rten-gemm` and `rten-vecmath`: weights are packed once
+//! at load, bias, residual and activation are applied where the product stands, and attention never
+//! leaves a head's block. On every other device the same functions are a few ordinary Burn
+//! operations, which is also what the tests here hold the CPU path against.
+//!
+//! Read in this order: [`linear`], [`layer_norm`], [`attention`], [`cpu`].
+//! What was measured, and what did not pay, is in ARCHITECTURE.md.
+
+pub mod attention;
+mod cpu;
+pub mod layer_norm;
+pub mod linear;
+
+pub use attention::{CrossKv, SelfKv, self_attention};
+pub use layer_norm::LayerNorm;
+pub use linear::{Activation, Linear};
+
+use burn::tensor::Tensor;
+
+/// Reads a tensor back from its device, row-major.
+pub(crate) async fn read<const D: usize>(tensor: Tensor<D>, stage: &'static str) -> crate::Result<Vec<f32>> {
+    let data = tensor.into_data_async().await.map_err(|_| crate::Error::Device { stage })?;
+    data.try_into_vec::<f32>().map_err(|_| crate::Error::Device { stage })
+}

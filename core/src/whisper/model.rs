@@ -1,0 +1,89 @@
+//! Encoder and decoder together, and the list of tensors that they need.
+
+use burn::tensor::Device;
+
+use super::config::WhisperConfig;
+use super::decoder::TextDecoder;
+use super::encoder::AudioEncoder;
+use crate::error::Result;
+use crate::weights::{Checkpoint, WeightSource};
+
+/// A Whisper on a device.
+#[derive(Debug, Clone)]
+pub struct Whisper {
+    /// Dimensions.
+    pub config: WhisperConfig,
+    /// Sound to states.
+    pub encoder: AudioEncoder,
+    /// States and tokens to logits.
+    pub decoder: TextDecoder,
+}
+
+impl Whisper {
+    /// Loads strictly: every tensor of the architecture, and no other.
+    ///
+    /// # Errors
+    /// [`crate::Error::WeightMismatch`] with every difference, [`crate::Error::DamagedWeights`].
+    pub fn load(config: WhisperConfig, weights: &dyn WeightSource, device: &Device) -> Result<Self> {
+        let checkpoint = Checkpoint::new(weights, &expected_tensors(&config), may_be_ignored)?;
+        Ok(Self {
+            encoder: AudioEncoder::load(&config, &checkpoint, device)?,
+            decoder: TextDecoder::load(&config, &checkpoint, device)?,
+            config,
+        })
+    }
+
+    /// Number of parameters.
+    #[must_use]
+    pub fn n_parameters(&self) -> u64 {
+        expected_tensors(&self.config).iter().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum()
+    }
+}
+
+/// The output projection is the token embedding; some files hold it a second time.
+fn may_be_ignored(name: &str) -> bool {
+    name == "proj_out.weight"
+}
+
+/// Every tensor of a Whisper of these dimensions, under Hugging Face's names.
+#[must_use]
+pub fn expected_tensors(config: &WhisperConfig) -> Vec<(String, Vec<usize>)> {
+    let n = config.d_model;
+    let mut tensors: Vec<(String, Vec<usize>)> = Vec::new();
+    let mut add = |name: String, shape: &[usize]| tensors.push((name, shape.to_vec()));
+    let encoder = "model.encoder";
+    add(format!("{encoder}.conv1.weight"), &[n, config.num_mel_bins, 3]);
+    add(format!("{encoder}.conv1.bias"), &[n]);
+    add(format!("{encoder}.conv2.weight"), &[n, n, 3]);
+    add(format!("{encoder}.conv2.bias"), &[n]);
+    add(format!("{encoder}.embed_positions.weight"), &[config.max_source_positions, n]);
+    add("model.decoder.embed_tokens.weight".to_owned(), &[config.vocab_size, n]);
+    add("model.decoder.embed_positions.weight".to_owned(), &[config.max_target_positions, n]);
+    for (stack, n_layers, n_mlp, attentions) in [
+        ("encoder", config.encoder_layers, config.encoder_ffn_dim, &["self_attn"][..]),
+        ("decoder", config.decoder_layers, config.decoder_ffn_dim, &["self_attn", "encoder_attn"][..]),
+    ] {
+        for layer in 0..n_layers {
+            let layer = format!("model.{stack}.layers.{layer}");
+            for attention in attentions {
+                for projection in ["q_proj", "k_proj", "v_proj", "out_proj"] {
+                    add(format!("{layer}.{attention}.{projection}.weight"), &[n, n]);
+                    if projection != "k_proj" {
+                        add(format!("{layer}.{attention}.{projection}.bias"), &[n]);
+                    }
+                }
+                add(format!("{layer}.{attention}_layer_norm.weight"), &[n]);
+                add(format!("{layer}.{attention}_layer_norm.bias"), &[n]);
+            }
+            add(format!("{layer}.fc1.weight"), &[n_mlp, n]);
+            add(format!("{layer}.fc1.bias"), &[n_mlp]);
+            add(format!("{layer}.fc2.weight"), &[n, n_mlp]);
+            add(format!("{layer}.fc2.bias"), &[n]);
+            add(format!("{layer}.final_layer_norm.weight"), &[n]);
+            add(format!("{layer}.final_layer_norm.bias"), &[n]);
+        }
+        add(format!("model.{stack}.layer_norm.weight"), &[n]);
+        add(format!("model.{stack}.layer_norm.bias"), &[n]);
+    }
+    tensors
+}

@@ -1,0 +1,154 @@
+//! `okyeame bench --serve`: what `bench/run.py` measures. It reads lines `WORK<TAB>LANGUAGE<TAB>PATH` on
+//! stdin and writes a line of JSON for each, as `bench/faster_whisper_worker.py` does; the first line says
+//! that the model is loaded. WORK is
+//!
+//! - `command`: decode, log-mel and the encoder on a window as long as the clip: all that an intent head
+//!   needs, no transcript machinery;
+//! - `transcribe`: the words, greedy, in full windows, no timestamps, no fallback.
+
+use std::io::{self, BufRead, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use okyeame_core::audio::{self, DecodeLimits, Waveform};
+use okyeame_core::decoding::{DecodeOptions, TranscribeOptions};
+use okyeame_core::{Error as CoreError, Recognizer};
+use serde::Serialize;
+
+use crate::cli::{CliError, ModelArgs, limit_threads};
+use crate::engine::block_on_pool;
+
+/// Answer timing requests, line by line.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Read requests from stdin until it ends.
+    #[arg(long)]
+    serve: bool,
+    /// Threads of the arithmetic. Without it, one for each core.
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+#[derive(Serialize)]
+struct Ready {
+    ready: bool,
+    load_ms: f64,
+}
+
+#[derive(Serialize)]
+struct Failed<'a> {
+    clip: &'a str,
+    work: &'a str,
+    error: String,
+}
+
+/// A measured clip; what a work does not do is 0.
+#[derive(Default, Serialize)]
+struct Timed {
+    clip: String,
+    work: String,
+    total_ms: f64,
+    decode_audio_ms: f64,
+    features_ms: f64,
+    encoder_ms: f64,
+    decoder_ms: f64,
+    tokens: usize,
+    text: String,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
+    let started = Instant::now();
+    if !args.serve {
+        eprintln!("okyeame bench is for bench/run.py (make bench), which calls it with --serve");
+        return Ok(ExitCode::FAILURE);
+    }
+    limit_threads(args.threads)?;
+    let recognizer = args.model.load()?;
+    let mut stdout = io::stdout().lock();
+    write_line(&mut stdout, &Ready { ready: true, load_ms: ms_since(started) })?;
+
+    for line in io::stdin().lock().lines() {
+        let line = line.map_err(CliError::io("reading stdin"))?;
+        let mut parts = line.splitn(3, '\t');
+        let (work, language, path) = match (parts.next(), parts.next(), parts.next()) {
+            (Some(work), Some(language), Some(path)) => (work, language, PathBuf::from(path)),
+            _ => {
+                let error = "the line is not WORK<TAB>LANGUAGE<TAB>PATH".to_owned();
+                write_line(&mut stdout, &Failed { clip: "", work: &line, error })?;
+                continue;
+            }
+        };
+        let clip = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        match measure(&recognizer, work, language, &path) {
+            Ok(timed) => {
+                write_line(&mut stdout, &Timed { clip, work: work.to_owned(), ..timed })?;
+            }
+            Err(error) => {
+                write_line(&mut stdout, &Failed { clip: &clip, work, error: error.to_string() })?;
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Does one work from the file on, as faster-whisper's worker does.
+fn measure(recognizer: &Recognizer, work: &str, language: &str, path: &Path) -> Result<Timed, CoreError> {
+    let total = Instant::now();
+    let bytes = std::fs::read(path).map_err(|source| CoreError::Io { what: "reading the clip".to_owned(), source })?;
+    let waveform = audio::decode(&bytes, &DecodeLimits::default())?;
+    let mut timed = Timed { decode_audio_ms: ms_since(total), ..Timed::default() };
+    match work {
+        "command" => command(recognizer, &waveform, &mut timed)?,
+        "transcribe" => transcribe(recognizer, &waveform, language, &mut timed)?,
+        _ => {
+            return Err(CoreError::InvalidParameter { name: "WORK", allowed: "command or transcribe".to_owned() });
+        }
+    }
+    timed.total_ms = ms_since(total);
+    Ok(timed)
+}
+
+fn command(recognizer: &Recognizer, waveform: &Waveform, timed: &mut Timed) -> Result<(), CoreError> {
+    let timings = block_on_pool(recognizer.encode_command(waveform))?;
+    timed.features_ms = timings.features_ms;
+    timed.encoder_ms = timings.encoder_ms;
+    Ok(())
+}
+
+fn transcribe(
+    recognizer: &Recognizer,
+    waveform: &Waveform,
+    language: &str,
+    timed: &mut Timed,
+) -> Result<(), CoreError> {
+    // As plain as faster-whisper is asked to be: one temperature, nothing that repeats or drops a window.
+    let decode = DecodeOptions {
+        temperatures: vec![0.0],
+        compression_ratio_threshold: None,
+        logprob_threshold: None,
+        no_speech_threshold: None,
+        ..DecodeOptions::default()
+    };
+    let options = TranscribeOptions { decode, ..TranscribeOptions::default() };
+    let begin = Instant::now();
+    let transcript = block_on_pool(recognizer.transcribe(waveform, Some(language), &options))?;
+    timed.encoder_ms = transcript.encoder_ms;
+    timed.decoder_ms = transcript.decoder_ms;
+    timed.features_ms = (ms_since(begin) - transcript.encoder_ms - transcript.decoder_ms).max(0.0);
+    timed.tokens = transcript.segments.iter().map(|segment| segment.tokens.len()).sum();
+    timed.text = transcript.text.trim().to_owned();
+    Ok(())
+}
+
+fn ms_since(instant: Instant) -> f64 {
+    instant.elapsed().as_secs_f64() * 1e3
+}
+
+fn write_line(out: &mut impl Write, value: &impl Serialize) -> Result<(), CliError> {
+    let mut line = serde_json::to_vec(value).expect("a measurement is plain data");
+    line.push(b'\n');
+    out.write_all(&line).and_then(|()| out.flush()).map_err(CliError::io("writing to stdout"))
+}

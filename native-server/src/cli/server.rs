@@ -1,0 +1,205 @@
+//! `okyeame server`: binds, loads the model behind the open port, and stops in good order.
+
+use std::net::{IpAddr, ToSocketAddrs};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+
+use crate::cli::{CliError, ModelArgs, limit_threads, load};
+use crate::config::ServerConfig;
+use crate::engine::Engine;
+use crate::logging;
+use crate::routes::app;
+use crate::state::Server;
+
+/// How long beyond the requests' own time limit a stopping server waits for slow connections.
+const DRAIN_GRACE: Duration = Duration::from_secs(5);
+
+/// Serve a model over HTTP.
+///
+/// The port opens at once; until the model is loaded and has answered a warm-up clip, GET /live answers
+/// 200 and everything else 503. SIGTERM and Ctrl-C stop it: no new work, accepted work is finished.
+/// Logs go to stderr and to logs/api_server.log.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// The port; 0 lets the system choose one.
+    #[arg(long, env = "PORT", default_value_t = ServerConfig::default().port)]
+    port: u16,
+    /// The address to listen on. There are no keys yet: whoever reaches it may use it.
+    #[arg(long, default_value_t = ServerConfig::default().host)]
+    host: String,
+    /// Threads of the model's arithmetic. Without it, one for each core.
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// The largest request body, bytes; a batch is one body.
+    #[arg(long, value_name = "BYTES", default_value_t = ServerConfig::default().max_body_bytes)]
+    max_body_bytes: usize,
+    /// The longest clip, seconds, counted while decoding.
+    #[arg(long, value_name = "SECONDS", default_value_t = ServerConfig::default().max_audio_s, value_parser = positive)]
+    max_audio_s: f64,
+    /// The most files of one batch.
+    #[arg(long, value_name = "N", default_value_t = ServerConfig::default().max_batch_files)]
+    max_batch_files: usize,
+    /// How many clips may wait for the model; beyond that, 429.
+    #[arg(long, value_name = "N", default_value_t = ServerConfig::default().queue_len)]
+    queue_len: usize,
+    /// How long a request may take, seconds; beyond that, 504.
+    #[arg(long, value_name = "SECONDS", default_value_t = ServerConfig::default().request_timeout_s, value_parser = positive)]
+    request_timeout_s: f64,
+    /// The size of the cache of answers, bytes; 0 turns it off.
+    #[arg(long, value_name = "BYTES", default_value_t = ServerConfig::default().cache_bytes)]
+    cache_bytes: u64,
+    /// How long a cached answer lives, seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = ServerConfig::default().cache_ttl_s)]
+    cache_ttl_s: u64,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() && value > 0.0 => Ok(value),
+        _ => Err("a number of seconds, more than 0".to_owned()),
+    }
+}
+
+pub(crate) fn run(args: Args) -> Result<ExitCode, CliError> {
+    let _log = logging::init(Path::new("logs"));
+    let threads = limit_threads(args.threads)?;
+    let config = ServerConfig {
+        host: args.host,
+        port: args.port,
+        model: args.model.choice()?,
+        max_body_bytes: args.max_body_bytes,
+        max_audio_s: args.max_audio_s,
+        max_batch_files: args.max_batch_files.max(1),
+        queue_len: args.queue_len,
+        request_timeout_s: args.request_timeout_s,
+        cache_bytes: args.cache_bytes,
+        cache_ttl_s: args.cache_ttl_s,
+        threads,
+        ..ServerConfig::default()
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(CliError::io("starting the runtime"))?;
+    let result = runtime.block_on(serve(config));
+    // A clip that was given up may still be in a decoder: do not wait for it.
+    runtime.shutdown_background();
+    result
+}
+
+async fn serve(config: ServerConfig) -> Result<ExitCode, CliError> {
+    let listener = bind(&config).await?;
+    let address = listener.local_addr().map_err(CliError::io("reading the address"))?;
+    tracing::info!(model = config.model.label(), "listening on http://{address}/, loading the model");
+    if !address.ip().is_loopback() {
+        tracing::warn!("there are no keys yet: whoever reaches this address may use it");
+    }
+    let drain_limit = config.request_timeout() + DRAIN_GRACE;
+    let model = config.model.clone();
+    let server = Server::start(config, move || Ok(Box::new(load(&model)?) as Box<dyn Engine>))
+        .map_err(CliError::io("starting the model's thread"))?;
+
+    let stopping = Arc::new(Notify::new());
+    let stop = {
+        let (server, stopping) = (Arc::clone(&server), Arc::clone(&stopping));
+        async move {
+            tokio::select! {
+                () = asked_to_stop() => tracing::info!("stopping: accepted work is finished first"),
+                () = failed(&server) => {}
+            }
+            server.begin_drain();
+            stopping.notify_one();
+        }
+    };
+    tokio::spawn(announce(Arc::clone(&server), address.to_string()));
+
+    // Answers are small: send them at once.
+    let listener = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    let serving = axum::serve(listener, app(Arc::clone(&server))).with_graceful_shutdown(stop);
+    let out_of_patience = async {
+        stopping.notified().await;
+        tokio::select! {
+            () = tokio::time::sleep(drain_limit) => {}
+            () = asked_to_stop() => {}
+        }
+    };
+    tokio::select! {
+        served = serving.into_future() => served.map_err(CliError::io("serving"))?,
+        () = out_of_patience => tracing::warn!("stopping now: some connections were still open"),
+    }
+    if let Err(why) = loaded_so_far(&server) {
+        return Err(CliError::Model(why));
+    }
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn bind(config: &ServerConfig) -> Result<TcpListener, CliError> {
+    let what = || format!("listening on {}:{}", config.host, config.port);
+    // An IPv6 address may come in brackets.
+    let host = config.host.trim_start_matches('[').trim_end_matches(']');
+    match host.parse::<IpAddr>() {
+        Ok(address) => TcpListener::bind((address, config.port)).await,
+        Err(_) => {
+            // `localhost` names two addresses; the first that can be bound is taken.
+            let addresses: Vec<_> = (host, config.port).to_socket_addrs().map_err(CliError::io(what()))?.collect();
+            TcpListener::bind(&addresses[..]).await
+        }
+    }
+    .map_err(CliError::io(what()))
+}
+
+/// Says when the model is there, and what to try.
+async fn announce(server: Arc<Server>, address: String) {
+    if server.loaded().await.is_ok() {
+        tracing::info!("ready: curl -F file=@command.wav 'http://{address}/test-intent'");
+    }
+}
+
+/// Comes back only if the model could not be loaded.
+async fn failed(server: &Server) {
+    if server.loaded().await.is_ok() {
+        std::future::pending().await
+    }
+}
+
+/// Why the model could not be loaded, if that is so.
+fn loaded_so_far(server: &Server) -> Result<(), String> {
+    use futures::FutureExt;
+    // `None`: still loading, which is no failure.
+    server.loaded().now_or_never().unwrap_or(Ok(()))
+}
+
+/// Comes back at SIGTERM or Ctrl-C.
+async fn asked_to_stop() {
+    let interrupt = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
+    };
+    #[cfg(unix)]
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let terminate = std::future::pending::<()>();
+    tokio::select! {
+        () = interrupt => {}
+        () = terminate => {}
+    }
+}

@@ -1,0 +1,83 @@
+//! Every bound and setting of the server in one place, with its reason.
+
+use std::num::NonZero;
+use std::time::Duration;
+
+use crate::model_choice::ModelChoice;
+
+/// What `okyeame server` is told: where to listen, what to serve, and how much it takes on.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// The address to bind. Loopback unless told otherwise: there are no keys yet.
+    pub host: String,
+    /// The TCP port; 0 lets the system choose.
+    pub port: u16,
+    /// The model to serve.
+    pub model: ModelChoice,
+    /// Bytes of one request's body, a whole batch included.
+    pub max_body_bytes: usize,
+    /// Seconds of one clip, counted while decoding.
+    pub max_audio_s: f64,
+    /// Files of one batch.
+    pub max_batch_files: usize,
+    /// Clips that may wait for the model.
+    pub queue_len: usize,
+    /// Seconds of decoded audio that may wait together, so that a full queue of long clips does not
+    /// fill the memory: 3600 s are 3600 * 16000 * 4 bytes = 230 MB. At least `max_audio_s` counts.
+    pub queue_audio_s: f64,
+    /// Seconds until a request (of a batch: each file, from its turn on) is answered with 504.
+    pub request_timeout_s: f64,
+    /// Bytes of cached answers; 0 turns the cache off.
+    pub cache_bytes: u64,
+    /// Seconds that a cached answer lives.
+    pub cache_ttl_s: u64,
+    /// Threads of the model's arithmetic, and clips decoded at once.
+    pub threads: usize,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            host: "127.0.0.1".to_owned(),
+            port: 8000,
+            model: ModelChoice::default(),
+            max_body_bytes: 25 * 1024 * 1024,
+            max_audio_s: 600.0,
+            max_batch_files: 32,
+            queue_len: 64,
+            queue_audio_s: 3600.0,
+            request_timeout_s: 60.0,
+            cache_bytes: 64 * 1024 * 1024,
+            cache_ttl_s: 3600,
+            threads: available_threads(),
+        }
+    }
+}
+
+impl ServerConfig {
+    /// [`Self::request_timeout_s`] as a duration. A number that is none (negative, NaN, more than a
+    /// year) counts as one year.
+    pub(crate) fn request_timeout(&self) -> Duration {
+        const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+        Duration::try_from_secs_f64(self.request_timeout_s).unwrap_or(YEAR).min(YEAR)
+    }
+}
+
+/// The cores that this process may use.
+pub(crate) fn available_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_that_is_no_number_does_not_panic() {
+        for request_timeout_s in [f64::NAN, -1.0, f64::INFINITY, 1e300] {
+            let config = ServerConfig { request_timeout_s, ..ServerConfig::default() };
+            assert!(config.request_timeout() > Duration::from_secs(3600));
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What the server needs of a model: the one door between HTTP and the core.
+//!
+//! The trait exists so that the routes can be tested without weights; [`Recognizer`] is the engine of
+//! every real server. It is blocking: the inference worker calls it on a thread of its own.
+
+use std::fmt;
+use std::sync::Arc;
+
+use okyeame_core::audio::Waveform;
+use okyeame_core::{IntentInfo, ModelInfo, Recognition, RecognizeOptions, Recognizer, Result};
+
+/// Holds options against what the model can do, without the model: it is called before queueing.
+#[derive(Clone)]
+pub struct CheckOptions(Arc<dyn Fn(&RecognizeOptions) -> Result<()> + Send + Sync>);
+
+impl CheckOptions {
+    /// Wraps a check.
+    pub fn new(check: impl Fn(&RecognizeOptions) -> Result<()> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(check))
+    }
+
+    /// Runs it.
+    ///
+    /// # Errors
+    /// What is out of range, in the core's words.
+    pub fn check(&self, options: &RecognizeOptions) -> Result<()> {
+        (self.0)(options)
+    }
+}
+
+impl fmt::Debug for CheckOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CheckOptions")
+    }
+}
+
+/// A loaded model.
+pub trait Engine: Send {
+    /// Answers one clip. Fills all but what only the caller knows: `filename`, `request_id`, `run`'s
+    /// place and bytes, and the times outside of the model.
+    ///
+    /// # Errors
+    /// What the core says; the engine stays usable.
+    fn recognize(&mut self, waveform: &Waveform, options: &RecognizeOptions) -> Result<Recognition>;
+
+    /// What the model is.
+    fn info(&self) -> &ModelInfo;
+
+    /// The intents that it tells apart, in label order.
+    fn intents(&self) -> &[IntentInfo];
+
+    /// The check of options that fits this model.
+    fn options_check(&self) -> CheckOptions;
+
+    /// Names this model's answers in the cache. Two models that may answer differently must differ here;
+    /// one process serves one model, so what the model says of itself is enough.
+    fn fingerprint(&self) -> String {
+        let info = serde_json::to_vec(self.info()).unwrap_or_default();
+        blake3::hash(&info).to_hex().to_string()
+    }
+}
+
+impl Engine for Recognizer {
+    fn recognize(&mut self, waveform: &Waveform, options: &RecognizeOptions) -> Result<Recognition> {
+        // By path: `self.recognize(…)` would find this very method.
+        block_on_pool(Recognizer::recognize(self, waveform, options))
+    }
+
+    fn info(&self) -> &ModelInfo {
+        Recognizer::info(self)
+    }
+
+    fn intents(&self) -> &[IntentInfo] {
+        Recognizer::intents(self)
+    }
+
+    fn options_check(&self) -> CheckOptions {
+        let check = Recognizer::options_check(self);
+        CheckOptions::new(move |options| check.check(options))
+    }
+}
+
+/// Waits for a model's answer on one of the threads that compute it. From any other thread each of the
+/// hundreds of small parallel steps of a decoded token would cross into the pool and back: measured, a
+/// token then takes twice as long.
+pub(crate) fn block_on_pool<F: Future + Send>(future: F) -> F::Output
+where
+    F::Output: Send,
+{
+    rayon::scope(|_| futures::executor::block_on(future))
+}

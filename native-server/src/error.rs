@@ -1,0 +1,205 @@
+//! What a client is told when something goes wrong: one enum, one map from code to HTTP status.
+//!
+//! The body is `{"detail", "code", "request_id"}`. A detail is a sentence that the client can act on.
+//! Whatever is the server's own fault keeps its cause to the log: the client gets a fixed sentence and
+//! the request id to ask for.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use okyeame_core::Error as CoreError;
+use serde::Serialize;
+
+use crate::request_id;
+
+/// Seconds after which a client may ask again while the model loads.
+const LOADING_RETRY_S: u64 = 2;
+/// Seconds after which a client may ask again when this process stops: its successor is up by then.
+const DRAINING_RETRY_S: u64 = 5;
+
+/// Every failure of a request.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApiError {
+    /// The core said no; its own code and sentence stand.
+    #[error(transparent)]
+    Core(#[from] CoreError),
+    #[error(
+        "the form holds no audio: send it as the field '{field}', like curl -F {field}=@command.wav http://HOST:PORT{route}"
+    )]
+    MissingFile { field: &'static str, route: &'static str },
+    #[error("the body is not multipart/form-data: send it like curl -F {field}=@command.wav http://HOST:PORT{route}")]
+    NotMultipart { field: &'static str, route: &'static str },
+    #[error("the multipart body is damaged: {reason}")]
+    MalformedBody { reason: String },
+    #[error("the body is larger than the limit of {limit_bytes} bytes")]
+    BodyTooLarge { limit_bytes: usize },
+    #[error("too many files: {allowed}")]
+    TooManyFiles { allowed: String },
+    #[error("the server has more work than it can take on: try again in {retry_after_s} s")]
+    Overloaded { retry_after_s: u64 },
+    #[error("the model is still loading: try again in a moment")]
+    Loading,
+    #[error("the server is shutting down: try again in a moment")]
+    Draining,
+    #[error("the model could not be loaded: the server's log says why")]
+    ModelUnavailable,
+    #[error("the answer took longer than {limit_s} s: send a shorter clip, or try again later")]
+    Timeout { limit_s: f64 },
+    #[error("there is nothing here: the routes are listed in the documentation")]
+    NotFound,
+    #[error("this route does not take that method: see the Allow header")]
+    MethodNotAllowed,
+    /// Anything else. The cause is for the log only.
+    #[error("{cause}")]
+    Internal { cause: String },
+}
+
+/// The JSON body of an error.
+#[derive(Debug, Serialize)]
+struct ErrorBody {
+    detail: String,
+    code: &'static str,
+    request_id: String,
+}
+
+/// The one map from a code, the core's or this crate's, to an HTTP status.
+fn status_of(code: &str) -> StatusCode {
+    match code {
+        "empty_audio" | "malformed_audio" | "invalid_samples" | "missing_file" | "not_multipart" | "malformed_body" => {
+            StatusCode::BAD_REQUEST
+        }
+        "not_found" => StatusCode::NOT_FOUND,
+        "method_not_allowed" => StatusCode::METHOD_NOT_ALLOWED,
+        "audio_too_long" | "body_too_large" => StatusCode::PAYLOAD_TOO_LARGE,
+        "unsupported_audio" => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "invalid_parameter" | "unsupported_language" | "too_many_files" => StatusCode::UNPROCESSABLE_ENTITY,
+        "overloaded" => StatusCode::TOO_MANY_REQUESTS,
+        "loading" | "draining" | "model_unavailable" => StatusCode::SERVICE_UNAVAILABLE,
+        "timeout" => StatusCode::GATEWAY_TIMEOUT,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl ApiError {
+    /// The name of what went wrong inside, as the log has it.
+    fn inner_code(&self) -> &'static str {
+        match self {
+            Self::Core(error) => error.code(),
+            Self::MissingFile { .. } => "missing_file",
+            Self::NotMultipart { .. } => "not_multipart",
+            Self::MalformedBody { .. } => "malformed_body",
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::TooManyFiles { .. } => "too_many_files",
+            Self::Overloaded { .. } => "overloaded",
+            Self::Loading => "loading",
+            Self::Draining => "draining",
+            Self::ModelUnavailable => "model_unavailable",
+            Self::Timeout { .. } => "timeout",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::Internal { .. } => "internal_error",
+        }
+    }
+
+    /// The HTTP status.
+    pub(crate) fn status(&self) -> StatusCode {
+        status_of(self.inner_code())
+    }
+
+    /// The stable code that a client sees; one for everything that is the server's own fault.
+    pub(crate) fn code(&self) -> &'static str {
+        match self.status() {
+            StatusCode::INTERNAL_SERVER_ERROR => "internal_error",
+            _ => self.inner_code(),
+        }
+    }
+
+    /// The sentence that a client sees.
+    pub(crate) fn detail(&self) -> String {
+        match self.status() {
+            StatusCode::INTERNAL_SERVER_ERROR => {
+                "the server could not answer; its log holds the cause under this request id".to_owned()
+            }
+            _ => self.to_string(),
+        }
+    }
+
+    /// Seconds after which it makes sense to ask again.
+    fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::Overloaded { retry_after_s } => Some(*retry_after_s),
+            Self::Loading => Some(LOADING_RETRY_S),
+            Self::Draining | Self::ModelUnavailable => Some(DRAINING_RETRY_S),
+            _ => None,
+        }
+    }
+
+    /// Writes the cause of a 500 to the log, where the client does not see it.
+    pub(crate) fn log(&self) {
+        if self.status() == StatusCode::INTERNAL_SERVER_ERROR {
+            let request_id = request_id::current();
+            tracing::error!(request_id, code = self.inner_code(), cause = %self, "a request failed");
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        self.log();
+        let body = ErrorBody { detail: self.detail(), code: self.code(), request_id: request_id::current() };
+        let mut response = (self.status(), Json(body)).into_response();
+        if let Some(seconds) = self.retry_after_s() {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_code_has_the_status_of_the_contract() {
+        let cases: [(ApiError, u16, &str); 17] = [
+            (CoreError::EmptyAudio.into(), 400, "empty_audio"),
+            (CoreError::MalformedAudio { reason: "x".into() }.into(), 400, "malformed_audio"),
+            (CoreError::InvalidSamples { count: 1 }.into(), 400, "invalid_samples"),
+            (ApiError::MissingFile { field: "file", route: "/test-intent" }, 400, "missing_file"),
+            (ApiError::MalformedBody { reason: "x".into() }, 400, "malformed_body"),
+            (ApiError::NotFound, 404, "not_found"),
+            (ApiError::MethodNotAllowed, 405, "method_not_allowed"),
+            (CoreError::AudioTooLong { limit_s: 1.0 }.into(), 413, "audio_too_long"),
+            (ApiError::BodyTooLarge { limit_bytes: 1 }, 413, "body_too_large"),
+            (CoreError::UnsupportedAudio { reason: "x".into() }.into(), 415, "unsupported_audio"),
+            (CoreError::InvalidParameter { name: "top_k", allowed: "x".into() }.into(), 422, "invalid_parameter"),
+            (CoreError::UnsupportedLanguage { language: "x".into() }.into(), 422, "unsupported_language"),
+            (ApiError::Overloaded { retry_after_s: 3 }, 429, "overloaded"),
+            (ApiError::Loading, 503, "loading"),
+            (ApiError::Draining, 503, "draining"),
+            (ApiError::Timeout { limit_s: 1.0 }, 504, "timeout"),
+            (CoreError::NotFinite { stage: "encoder" }.into(), 500, "internal_error"),
+        ];
+        for (error, status, code) in cases {
+            assert_eq!((error.status().as_u16(), error.code()), (status, code), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_cause_of_a_500_stays_inside() {
+        let secret = "/home/shop/.cache/hf_secret";
+        let error = ApiError::from(CoreError::Io {
+            what: format!("reading {secret}"),
+            source: std::io::Error::other("denied"),
+        });
+        assert!(!error.detail().contains(secret), "{}", error.detail());
+        assert!(error.to_string().contains(secret));
+    }
+
+    #[test]
+    fn a_full_queue_says_when_to_come_back() {
+        let response = ApiError::Overloaded { retry_after_s: 7 }.into_response();
+        assert_eq!(response.headers()[header::RETRY_AFTER], "7");
+    }
+}

@@ -1,0 +1,334 @@
+//! The model on its own thread, behind the bounded queue.
+//!
+//! The thread loads the model, lets it answer one clip so that the first customer does not pay for cold
+//! caches, and then takes job after job. A panic in the model is caught for each job: that client gets
+//! an error, the next one is answered. Whoever waits for an answer owns the job's place; when it goes
+//! (disconnected, or out of time), a job that has not begun is never run.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use okyeame_core::audio::{SAMPLE_RATE_HZ, Waveform};
+use okyeame_core::{Error as CoreError, IntentInfo, ModelInfo, Recognition, RecognizeOptions, Result as CoreResult};
+use tokio::sync::{oneshot, watch};
+
+use crate::engine::{CheckOptions, Engine};
+use crate::error::ApiError;
+use crate::queue::{Admission, NoRoom, Queue};
+
+/// So many server faults in a row make the server report itself unhealthy; one good answer heals it.
+const UNHEALTHY_AFTER: u64 = 3;
+/// Bounds of `Retry-After`, seconds.
+const RETRY_AFTER_S: std::ops::RangeInclusive<u64> = 1..=120;
+/// Weight of the newest job in the running mean of the model's time.
+const MEAN_WEIGHT: f64 = 0.2;
+
+/// What is known of a model once it is loaded.
+#[derive(Debug)]
+pub(crate) struct LoadedModel {
+    pub(crate) info: ModelInfo,
+    pub(crate) intents: Vec<IntentInfo>,
+    pub(crate) options_check: CheckOptions,
+    pub(crate) fingerprint: String,
+}
+
+/// How far the thread is.
+#[derive(Debug, Clone)]
+pub(crate) enum Phase {
+    Loading,
+    Ready(Arc<LoadedModel>),
+    /// The sentence is for the operator, not for clients.
+    Failed(Arc<str>),
+}
+
+/// What `/health` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Health {
+    Healthy,
+    Loading,
+    Unhealthy,
+}
+
+/// An answer and how long it waited for the model.
+pub(crate) struct Answered {
+    pub(crate) recognition: Recognition,
+    pub(crate) queued: Duration,
+}
+
+/// Why the model gave no answer.
+enum Failure {
+    Core(CoreError),
+    Panicked(String),
+}
+
+struct Job {
+    waveform: Waveform,
+    options: RecognizeOptions,
+    enqueued: Instant,
+    reply: oneshot::Sender<Result<Answered, Failure>>,
+}
+
+/// What the thread and the handlers share.
+struct Shared {
+    queue: Arc<Queue<Job>>,
+    phase: watch::Sender<Phase>,
+    /// Running mean of the model's time per job, microseconds; 0 before the first.
+    mean_us: AtomicU64,
+    faults_in_a_row: AtomicU64,
+    busy: AtomicBool,
+}
+
+/// The handlers' side. Dropping the last one ends the thread after the jobs that it has.
+pub(crate) struct InferenceWorker {
+    shared: Arc<Shared>,
+}
+
+impl Drop for InferenceWorker {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+    }
+}
+
+impl InferenceWorker {
+    /// Starts the thread; `load` runs on it.
+    pub(crate) fn spawn<L>(max_queue_len: usize, max_queue_audio_s: f64, load: L) -> std::io::Result<Self>
+    where
+        L: FnOnce() -> CoreResult<Box<dyn Engine>> + Send + 'static,
+    {
+        let shared = Arc::new(Shared {
+            queue: Arc::new(Queue::new(max_queue_len, max_queue_audio_s)),
+            phase: watch::Sender::new(Phase::Loading),
+            mean_us: AtomicU64::new(0),
+            faults_in_a_row: AtomicU64::new(0),
+            busy: AtomicBool::new(false),
+        });
+        let on_thread = Arc::clone(&shared);
+        std::thread::Builder::new().name("model".to_owned()).spawn(move || run(&on_thread, load))?;
+        Ok(Self { shared })
+    }
+
+    /// The model.
+    ///
+    /// # Errors
+    /// 503 while it loads, or if it could not be loaded.
+    pub(crate) fn model(&self) -> Result<Arc<LoadedModel>, ApiError> {
+        match &*self.shared.phase.borrow() {
+            Phase::Ready(model) => Ok(Arc::clone(model)),
+            Phase::Loading => Err(ApiError::Loading),
+            Phase::Failed(_) => Err(ApiError::ModelUnavailable),
+        }
+    }
+
+    /// Whether the server can do its work.
+    pub(crate) fn health(&self) -> Health {
+        match &*self.shared.phase.borrow() {
+            Phase::Loading => Health::Loading,
+            Phase::Failed(_) => Health::Unhealthy,
+            Phase::Ready(_) if self.shared.faults_in_a_row.load(Ordering::Relaxed) >= UNHEALTHY_AFTER => {
+                Health::Unhealthy
+            }
+            Phase::Ready(_) => Health::Healthy,
+        }
+    }
+
+    /// Waits until the model is loaded, or could not be.
+    pub(crate) async fn loaded(&self) -> Phase {
+        let mut phases = self.shared.phase.subscribe();
+        // The sender lives in `self.shared`, so the channel cannot close meanwhile.
+        let _ = phases.wait_for(|phase| !matches!(phase, Phase::Loading)).await;
+        phases.borrow().clone()
+    }
+
+    /// Jobs that wait, and the most that may.
+    pub(crate) fn queue_len(&self) -> (usize, usize) {
+        (self.shared.queue.len(), self.shared.queue.max_len())
+    }
+
+    /// Has one clip answered.
+    ///
+    /// Dropping the future takes the clip out of the queue.
+    ///
+    /// # Errors
+    /// 429 without room (only with [`Admission::Refuse`]), what the core says, 500 for a panic.
+    pub(crate) async fn recognize(
+        &self,
+        waveform: Waveform,
+        options: RecognizeOptions,
+        admission: Admission,
+    ) -> Result<Answered, ApiError> {
+        let queue = &self.shared.queue;
+        let enqueued = Instant::now();
+        let room = queue.room(waveform.duration_s(), admission).await.map_err(|no_room| match no_room {
+            NoRoom::Full => ApiError::Overloaded { retry_after_s: self.retry_after_s() },
+            NoRoom::Closed => ApiError::Draining,
+        })?;
+        let (reply, answer) = oneshot::channel();
+        let _place = queue.push(Job { waveform, options, enqueued, reply }, room).ok_or(ApiError::Draining)?;
+        match answer.await {
+            Ok(Ok(answered)) => Ok(answered),
+            Ok(Err(Failure::Core(error))) => Err(error.into()),
+            Ok(Err(Failure::Panicked(message))) => {
+                Err(ApiError::Internal { cause: format!("the model panicked: {message}") })
+            }
+            Err(_) => Err(ApiError::Internal { cause: "the model's thread is gone".to_owned() }),
+        }
+    }
+
+    /// Seconds until the queue has likely moved on: its length times the mean time of a job.
+    fn retry_after_s(&self) -> u64 {
+        let jobs = self.shared.queue.len() as u64 + u64::from(self.shared.busy.load(Ordering::Relaxed));
+        let wait_us = jobs.saturating_mul(self.shared.mean_us.load(Ordering::Relaxed));
+        wait_us.div_ceil(1_000_000).clamp(*RETRY_AFTER_S.start(), *RETRY_AFTER_S.end())
+    }
+}
+
+/// The thread.
+fn run<L>(shared: &Shared, load: L)
+where
+    L: FnOnce() -> CoreResult<Box<dyn Engine>>,
+{
+    let started = Instant::now();
+    let mut engine = match catch_unwind(AssertUnwindSafe(|| load_and_warm_up(load))) {
+        Ok(Ok(engine)) => engine,
+        Ok(Err(error)) => return fail(shared, &error.to_string()),
+        Err(panic) => return fail(shared, &format!("loading panicked: {}", panic_message(panic.as_ref()))),
+    };
+    let model = LoadedModel {
+        info: engine.info().clone(),
+        intents: engine.intents().to_vec(),
+        options_check: engine.options_check(),
+        fingerprint: engine.fingerprint(),
+    };
+    tracing::info!(
+        model = model.info.name,
+        device = model.info.device,
+        dtype = model.info.dtype,
+        ms = started.elapsed().as_millis(),
+        "the model is loaded and warm"
+    );
+    shared.phase.send_replace(Phase::Ready(Arc::new(model)));
+
+    while let Some(taken) = shared.queue.pop() {
+        if taken.job.reply.is_closed() {
+            continue; // the client went between our taking the job and now
+        }
+        shared.busy.store(true, Ordering::Relaxed);
+        answer(shared, engine.as_mut(), taken.job);
+        shared.busy.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Runs one job and sends its answer.
+fn answer(shared: &Shared, engine: &mut dyn Engine, job: Job) {
+    let Job { waveform, options, enqueued, reply } = job;
+    let queued = enqueued.elapsed();
+    let started = Instant::now();
+    // An engine keeps no state between clips, so a job that was cut off leaves nothing half-done behind.
+    let result = catch_unwind(AssertUnwindSafe(|| engine.recognize(&waveform, &options)));
+    count(shared, started.elapsed());
+
+    let outcome = match result {
+        Ok(Ok(recognition)) => Ok(Answered { recognition, queued }),
+        Ok(Err(error)) => Err(Failure::Core(error)),
+        Err(panic) => Err(Failure::Panicked(panic_message(panic.as_ref()))),
+    };
+    match &outcome {
+        Err(Failure::Panicked(_) | Failure::Core(CoreError::NotFinite { .. } | CoreError::Device { .. })) => {
+            shared.faults_in_a_row.fetch_add(1, Ordering::Relaxed);
+        }
+        // A client's mistake says nothing about the model.
+        Err(Failure::Core(_)) => {}
+        Ok(_) => shared.faults_in_a_row.store(0, Ordering::Relaxed),
+    }
+    drop(waveform);
+    // A client that went meanwhile is no error.
+    let _ = reply.send(outcome);
+}
+
+/// Updates the running mean. Only the model's thread writes it.
+fn count(shared: &Shared, took: Duration) {
+    let took_us = took.as_secs_f64() * 1e6;
+    let before = shared.mean_us.load(Ordering::Relaxed) as f64;
+    let mean = if before == 0.0 { took_us } else { before + MEAN_WEIGHT * (took_us - before) };
+    shared.mean_us.store(mean.max(1.0) as u64, Ordering::Relaxed);
+}
+
+/// Loads the model and has it answer a clip.
+fn load_and_warm_up<L>(load: L) -> CoreResult<Box<dyn Engine>>
+where
+    L: FnOnce() -> CoreResult<Box<dyn Engine>>,
+{
+    let mut engine = load()?;
+    // The words are not asked for: of a clip that holds none, decoding could take seconds.
+    let options = RecognizeOptions { transcribe: false, ..RecognizeOptions::default() };
+    engine.recognize(&warm_up_clip()?, &options)?;
+    Ok(engine)
+}
+
+/// One second of a hum that swells four times, as syllables do, so that trimming to speech keeps it.
+fn warm_up_clip() -> CoreResult<Waveform> {
+    use std::f64::consts::TAU;
+    let rate = f64::from(SAMPLE_RATE_HZ);
+    let sample = |i: u32| {
+        let t = f64::from(i) / rate;
+        let loudness = 0.5 - 0.5 * (TAU * 4.0 * t).cos();
+        let voice: f64 = (1..=8).map(f64::from).map(|k| (TAU * 140.0 * k * t).sin() / k).sum();
+        (0.2 * loudness * voice) as f32
+    };
+    Waveform::new((0..SAMPLE_RATE_HZ).map(sample).collect())
+}
+
+/// Ends the thread without a model.
+fn fail(shared: &Shared, why: &str) {
+    tracing::error!(cause = why, "the model could not be loaded");
+    shared.phase.send_replace(Phase::Failed(Arc::from(why)));
+    shared.queue.close();
+}
+
+/// What a panic said.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|message| (*message).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_warm_up_clip_is_one_second_of_sound() {
+        let clip = warm_up_clip().unwrap();
+        assert!((clip.duration_s() - 1.0).abs() < 1e-9);
+        let peak = clip.samples().iter().fold(0.0_f32, |peak, s| peak.max(s.abs()));
+        assert!((0.1..=1.0).contains(&peak), "{peak}");
+    }
+
+    #[test]
+    fn panics_of_both_kinds_are_read() {
+        let said = |panic: fn()| panic_message(catch_unwind(panic).unwrap_err().as_ref());
+        assert_eq!(said(|| panic!("plain")), "plain");
+        assert_eq!(said(|| panic!("{}", 7)), "7");
+    }
+
+    #[tokio::test]
+    async fn a_model_that_cannot_be_loaded_is_reported() {
+        for panics in [false, true] {
+            let worker = InferenceWorker::spawn(4, 60.0, move || {
+                assert!(!panics, "broken weights");
+                Err(CoreError::ModelNotFound { what: "config.json".to_owned() })
+            })
+            .unwrap();
+            assert!(matches!(worker.loaded().await, Phase::Failed(_)));
+            assert_eq!(worker.health(), Health::Unhealthy);
+            assert!(matches!(worker.model(), Err(ApiError::ModelUnavailable)));
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Okyeame's server and command line: the core's [`Recognizer`](okyeame_core::Recognizer) behind HTTP, on
+//! one machine.
+//!
+//! Read in this order: `engine` (what is needed of a model), `inference_worker` and `queue` (the model on
+//! its thread), `routes` (what a client sees), `error` (what it sees when something goes wrong), `cli`.
+//! Not for another process to build on: what is public here is what the tests and the binary need.
+
+mod answer_cache;
+pub mod cli;
+pub mod config;
+pub mod engine;
+mod error;
+mod inference_worker;
+mod logging;
+pub mod model_choice;
+mod queue;
+mod request_id;
+mod routes;
+mod state;
+mod stats;
+
+pub use routes::app;
+pub use state::Server;

@@ -1,0 +1,113 @@
+//! One clip, from bytes to an answer: cache, decode, model, and the fields that only the server knows.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Bytes;
+use okyeame_core::audio::{self, DecodeLimits, Waveform};
+use okyeame_core::{Error as CoreError, Recognition, RecognizeOptions, RunWhere, TimingsMs};
+
+use crate::answer_cache::CacheKey;
+use crate::error::ApiError;
+use crate::inference_worker::panic_message;
+use crate::queue::Admission;
+use crate::request_id;
+use crate::routes::upload::UploadedFile;
+use crate::state::Server;
+
+/// Why an answer was made here; a client that knows better says so in its own copy.
+const RUN_REASON: &str = "sent_to_server";
+
+/// Answers a clip within the server's time limit, counted from `started`, and counts the outcome.
+///
+/// Dropping the future takes the clip out of the queue.
+///
+/// # Errors
+/// Every error of a clip, see [`ApiError`].
+pub(crate) async fn recognize(
+    server: &Server,
+    file: UploadedFile,
+    options: &RecognizeOptions,
+    admission: Admission,
+    started: Instant,
+) -> Result<Recognition, ApiError> {
+    let limit = server.config.request_timeout();
+    let deadline = tokio::time::Instant::from_std(started + limit);
+    let answer = tokio::time::timeout_at(deadline, recognize_unbounded(server, file, options, admission, started))
+        .await
+        .unwrap_or(Err(ApiError::Timeout { limit_s: server.config.request_timeout_s }));
+    match &answer {
+        Ok(recognition) => server.stats.succeeded(started.elapsed(), recognition.cached),
+        Err(_) => server.stats.failed(),
+    }
+    answer
+}
+
+async fn recognize_unbounded(
+    server: &Server,
+    file: UploadedFile,
+    options: &RecognizeOptions,
+    admission: Admission,
+    started: Instant,
+) -> Result<Recognition, ApiError> {
+    let UploadedFile { filename, bytes } = file;
+    if bytes.is_empty() {
+        return Err(CoreError::EmptyAudio.into());
+    }
+    let bytes_sent = bytes.len() as u64;
+    let model = server.worker.model()?;
+    let key = CacheKey::new(&model.fingerprint, options, &bytes);
+
+    let mut recognition = if let Some(mut recognition) = server.cache.get(&key) {
+        // The time that the first answer took is not this one's.
+        recognition.timings_ms = TimingsMs::default();
+        recognition
+    } else {
+        let (waveform, decoding) = decode(server, bytes).await?;
+        let answered = server.worker.recognize(waveform, options.clone(), admission).await?;
+        let mut recognition = answered.recognition;
+        recognition.run.place = RunWhere::Remote;
+        recognition.run.reason = RUN_REASON.to_owned();
+        recognition.run.bytes_sent = bytes_sent;
+        recognition.timings_ms.decode_audio = millis(decoding);
+        recognition.timings_ms.queue = millis(answered.queued);
+        server.cache.insert(key, recognition.clone());
+        recognition
+    };
+    recognition.filename = filename;
+    recognition.request_id = request_id::current();
+    recognition.processing_time_ms = millis(started.elapsed());
+    Ok(recognition)
+}
+
+/// Decodes on a blocking thread, at most as many clips at once as there are cores. A decoder that
+/// panics has met bytes that nobody foresaw: damaged audio.
+async fn decode(server: &Server, bytes: Bytes) -> Result<(Waveform, Duration), ApiError> {
+    let permit = Arc::clone(&server.decoders)
+        .acquire_owned()
+        .await
+        .map_err(|closed| ApiError::Internal { cause: closed.to_string() })?;
+    let limits = DecodeLimits { max_duration_s: server.config.max_audio_s };
+    let task = tokio::task::spawn_blocking(move || {
+        // Here, not in the future: a client that goes must not let a second clip in beside this one.
+        let _permit = permit;
+        let started = Instant::now();
+        let waveform = catch_unwind(AssertUnwindSafe(|| audio::decode(&bytes, &limits)));
+        (waveform, started.elapsed())
+    });
+    let (waveform, took) = task.await.map_err(|error| ApiError::Internal { cause: error.to_string() })?;
+    match waveform {
+        Ok(waveform) => Ok((waveform?, took)),
+        Err(panic) => {
+            let request_id = request_id::current();
+            tracing::error!(request_id, cause = panic_message(panic.as_ref()), "an audio decoder panicked");
+            Err(CoreError::MalformedAudio { reason: "the decoder could not make sense of it".to_owned() }.into())
+        }
+    }
+}
+
+/// Milliseconds, to the microsecond.
+fn millis(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1e3
+}

@@ -1,0 +1,57 @@
+//! The HTTP routes. One file for each thing that a client asks for.
+//!
+//! Read in this order: [`intent`] (one clip, the main job), [`upload`] (how a form becomes clips and
+//! parameters), [`clip`] (how a clip becomes an answer), [`batch`]; the rest only reports.
+
+pub(crate) mod batch;
+pub(crate) mod clip;
+pub(crate) mod health;
+pub(crate) mod intent;
+pub(crate) mod intents;
+pub(crate) mod page;
+pub(crate) mod stats;
+pub(crate) mod upload;
+
+use std::any::Any;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::error::ApiError;
+use crate::inference_worker::panic_message;
+use crate::request_id;
+use crate::state::Server;
+
+/// All the routes, over a running [`Server`].
+pub fn app(server: Arc<Server>) -> Router {
+    let max_body_bytes = server.config.max_body_bytes;
+    Router::new()
+        .route("/", get(page::page))
+        .route(intent::ROUTE, post(intent::intent))
+        .route("/recognize", post(intent::intent))
+        .route(batch::ROUTE, post(batch::batch))
+        .route("/batch-recognize", post(batch::batch))
+        .route("/health", get(health::health))
+        .route("/live", get(health::live))
+        .route("/performance-stats", get(stats::performance_stats))
+        .route("/intents", get(intents::intents))
+        .route("/model-info", get(intents::model_info))
+        .fallback(|| async { ApiError::NotFound })
+        .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
+        .layer(DefaultBodyLimit::max(max_body_bytes))
+        // Last is outermost: a panic in a handler is answered like any other error, with its request id.
+        .layer(CatchPanicLayer::custom(handler_panicked))
+        .layer(middleware::from_fn(request_id::layer))
+        .with_state(server)
+}
+
+// The layer hands the panic over by value.
+#[allow(clippy::needless_pass_by_value)]
+fn handler_panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+    ApiError::Internal { cause: format!("a handler panicked: {}", panic_message(panic.as_ref())) }.into_response()
+}

@@ -1,0 +1,281 @@
+//! A request's form: its files and its parameters, checked before any work is done.
+//!
+//! Parameters come in the query or as text fields of the form; the form wins. Names that are not known
+//! are passed over. The body's size is bounded by axum's `DefaultBodyLimit`, the number of files here.
+
+use std::time::{Duration, Instant};
+
+use axum::body::{Body, Bytes};
+use axum::extract::multipart::{Field, MultipartError};
+use axum::extract::{FromRequest, Multipart, Query, Request};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use futures::StreamExt;
+use okyeame_core::{Error as CoreError, RecognizeOptions};
+
+use crate::error::ApiError;
+use crate::state::Server;
+
+/// Longest text of a parameter, bytes. Nothing that is known comes near it.
+const MAX_TEXT_BYTES: usize = 1024;
+/// Longest file name that is echoed, characters.
+const MAX_FILENAME_CHARS: usize = 255;
+/// How long an oversized body is read and thrown away, so that its sender gets to read the answer.
+const DISCARD_FOR: Duration = Duration::from_secs(2);
+
+/// What a route takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Form {
+    /// The name of the file's field, as the route's errors teach it; `file` and `files` are both read.
+    pub(crate) field: &'static str,
+    pub(crate) route: &'static str,
+    pub(crate) max_files: usize,
+}
+
+/// A file as it came.
+#[derive(Debug)]
+pub(crate) struct UploadedFile {
+    /// Fit to be echoed; empty if the client gave none.
+    pub(crate) filename: String,
+    pub(crate) bytes: Bytes,
+}
+
+/// Reads a request: at least one file, at most `form.max_files`, and options that this model takes.
+///
+/// # Errors
+/// 503 before the model is there; 400, 413 and 422 for what is wrong with the request; 504 if it does not
+/// arrive in time.
+pub(crate) async fn read(
+    server: &Server,
+    request: Request,
+    form: Form,
+    started: Instant,
+) -> Result<(Vec<UploadedFile>, RecognizeOptions), ApiError> {
+    server.accepts_work()?;
+    let model = server.worker.model()?;
+    let request = refuse_oversized(request, server.config.max_body_bytes).await?;
+
+    let mut parameters = Parameters::from_query(request.uri())?;
+    let deadline = tokio::time::Instant::from_std(started + server.config.request_timeout());
+    let files = tokio::time::timeout_at(deadline, read_form(server, request, form, &mut parameters))
+        .await
+        .unwrap_or(Err(ApiError::Timeout { limit_s: server.config.request_timeout_s }))?;
+    if files.is_empty() {
+        return Err(ApiError::MissingFile { field: form.field, route: form.route });
+    }
+    let options = parameters.into_options();
+    model.options_check.check(&options)?;
+    Ok((files, options))
+}
+
+async fn read_form(
+    server: &Server,
+    request: Request,
+    form: Form,
+    parameters: &mut Parameters,
+) -> Result<Vec<UploadedFile>, ApiError> {
+    if !is_multipart(request.headers()) {
+        return Err(ApiError::NotMultipart { field: form.field, route: form.route });
+    }
+    let limit_bytes = server.config.max_body_bytes;
+    let mut multipart = Multipart::from_request(request, &())
+        .await
+        .map_err(|_| ApiError::MalformedBody { reason: "its Content-Type names no boundary".to_owned() })?;
+
+    let mut files = Vec::new();
+    while let Some(field) = multipart.next_field().await.map_err(|error| body_error(&error, limit_bytes))? {
+        let name = known_name(field.name());
+        match name {
+            Some("file" | "files") => {
+                if files.len() == form.max_files {
+                    return Err(too_many_files(form));
+                }
+                let filename = echoed_filename(field.file_name().unwrap_or_default());
+                let bytes = field.bytes().await.map_err(|error| body_error(&error, limit_bytes))?;
+                files.push(UploadedFile { filename, bytes });
+            }
+            Some(name) => parameters.set(name, &text(field, name, limit_bytes).await?)?,
+            None => {} // read past by the next `next_field`
+        }
+    }
+    Ok(files)
+}
+
+/// The field's name, if it is one that is read.
+fn known_name(name: Option<&str>) -> Option<&'static str> {
+    ["file", "files", "top_k", "language", "transcribe"].into_iter().find(|known| name == Some(*known))
+}
+
+fn too_many_files(form: Form) -> ApiError {
+    let allowed = match form.max_files {
+        1 => "this route takes one; send several to /batch-intent".to_owned(),
+        max => format!("this server takes at most {max} in one request"),
+    };
+    ApiError::TooManyFiles { allowed }
+}
+
+/// Reads a text field.
+async fn text(mut field: Field<'_>, name: &'static str, limit_bytes: usize) -> Result<String, ApiError> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = field.chunk().await.map_err(|error| body_error(&error, limit_bytes))? {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > MAX_TEXT_BYTES {
+            return Err(out_of_range(name, format!("at most {MAX_TEXT_BYTES} bytes of text")));
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| out_of_range(name, "text in UTF-8".to_owned()))
+}
+
+/// A body whose stated length is beyond the limit is refused before it is read.
+async fn refuse_oversized(request: Request, limit_bytes: usize) -> Result<Request, ApiError> {
+    let stated: Option<u64> = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse().ok());
+    if stated.is_none_or(|stated| stated <= limit_bytes as u64) {
+        return Ok(request);
+    }
+    // A client that asks first (as curl does) sends nothing after this answer. Another one may be so busy
+    // sending that it finds its connection reset instead of the answer: let it finish, for a while.
+    if !request.headers().contains_key(header::EXPECT) {
+        discard(request.into_body(), limit_bytes.saturating_mul(4)).await;
+    }
+    Err(ApiError::BodyTooLarge { limit_bytes })
+}
+
+/// Throws a body away, up to a size and a time.
+async fn discard(body: Body, max_bytes: usize) {
+    let mut chunks = body.into_data_stream();
+    let reading = async {
+        let mut seen = 0_usize;
+        while let Some(Ok(chunk)) = chunks.next().await {
+            seen = seen.saturating_add(chunk.len());
+            if seen > max_bytes {
+                break;
+            }
+        }
+    };
+    // Out of time or done: the answer is the same.
+    let _ = tokio::time::timeout(DISCARD_FOR, reading).await;
+}
+
+fn is_multipart(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("multipart/form-data"))
+}
+
+/// What is wrong with a body that cannot be read on.
+fn body_error(error: &MultipartError, limit_bytes: usize) -> ApiError {
+    if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        return ApiError::BodyTooLarge { limit_bytes };
+    }
+    // multer's sentence may quote the client's own bytes: cut, and without control characters.
+    let reason = error.body_text().chars().filter(|c| !c.is_control()).take(200).collect();
+    ApiError::MalformedBody { reason }
+}
+
+fn out_of_range(name: &'static str, allowed: String) -> ApiError {
+    CoreError::InvalidParameter { name, allowed }.into()
+}
+
+/// A file name without what could fool a log, a terminal or a page's reader.
+fn echoed_filename(name: &str) -> String {
+    // Marks that turn the direction of text make "gpj.exe" look like "exe.jpg".
+    let is_direction_mark =
+        |c: char| matches!(c, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
+    name.chars().filter(|c| !c.is_control() && !is_direction_mark(*c)).take(MAX_FILENAME_CHARS).collect()
+}
+
+/// What a client may say beside its audio.
+#[derive(Debug, Default)]
+struct Parameters {
+    top_k: Option<usize>,
+    language: Option<String>,
+    transcribe: Option<bool>,
+}
+
+impl Parameters {
+    fn from_query(uri: &Uri) -> Result<Self, ApiError> {
+        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
+            .map_err(|_| out_of_range("the query", "pairs like ?top_k=5&language=tw".to_owned()))?;
+        let mut parameters = Self::default();
+        for (name, value) in pairs {
+            parameters.set(&name, &value)?;
+        }
+        Ok(parameters)
+    }
+
+    /// Takes one value. Names that are not known are passed over; an empty value leaves the default.
+    fn set(&mut self, name: &str, value: &str) -> Result<(), ApiError> {
+        let value = value.trim();
+        match name {
+            "top_k" | "language" | "transcribe" if value.is_empty() => {}
+            "top_k" => {
+                let top_k =
+                    value.parse().map_err(|_| out_of_range("top_k", "a whole number of at least 1".to_owned()))?;
+                self.top_k = Some(top_k);
+            }
+            "language" => self.language = Some(value.to_owned()),
+            "transcribe" => {
+                self.transcribe = Some(match value.to_ascii_lowercase().as_str() {
+                    "true" | "1" | "yes" => true,
+                    "false" | "0" | "no" => false,
+                    _ => return Err(out_of_range("transcribe", "true or false".to_owned())),
+                });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn into_options(self) -> RecognizeOptions {
+        let defaults = RecognizeOptions::default();
+        RecognizeOptions {
+            top_k: self.top_k.unwrap_or(defaults.top_k),
+            language: self.language,
+            transcribe: self.transcribe.unwrap_or(defaults.transcribe),
+            ..defaults
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filenames_are_made_harmless() {
+        assert_eq!(echoed_filename("fa yɛi.wav"), "fa yɛi.wav");
+        assert_eq!(echoed_filename("a\r\nSet-Cookie: x\0\u{1b}[31m.wav"), "aSet-Cookie: x[31m.wav");
+        assert_eq!(echoed_filename("\u{202E}vaw.exe"), "vaw.exe");
+        assert_eq!(echoed_filename(&"ɔ".repeat(9000)).chars().count(), MAX_FILENAME_CHARS);
+    }
+
+    #[test]
+    fn parameters_are_read_strictly_and_unknown_ones_passed_over() {
+        let read = |query: &str| Parameters::from_query(&format!("/x?{query}").parse().unwrap());
+        let options = read("top_k=3&language=tw&transcribe=NO&utm_source=x").unwrap().into_options();
+        assert_eq!((options.top_k, options.language.as_deref(), options.transcribe), (3, Some("tw"), false));
+        assert_eq!(read("top_k=&language=").unwrap().into_options(), RecognizeOptions::default());
+        for bad in ["top_k=abc", "top_k=-1", "top_k=1.5", "top_k=99999999999999999999999", "transcribe=maybe"] {
+            assert_eq!(read(bad).unwrap_err().code(), "invalid_parameter", "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_multipart_is_multipart() {
+        let is = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, value.parse().unwrap());
+            is_multipart(&headers)
+        };
+        assert!(is("Multipart/Form-Data; boundary=x"));
+        assert!(!is("multipart/mixed; boundary=x"));
+        assert!(!is("application/json"));
+        assert!(!is_multipart(&HeaderMap::new()));
+    }
+}

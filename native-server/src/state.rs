@@ -1,0 +1,78 @@
+//! What every handler shares.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use okyeame_core::Result;
+use tokio::sync::Semaphore;
+
+use crate::answer_cache::AnswerCache;
+use crate::config::ServerConfig;
+use crate::engine::Engine;
+use crate::error::ApiError;
+use crate::inference_worker::{InferenceWorker, Phase};
+use crate::stats::Stats;
+
+/// A running server without its socket: hand it to [`crate::app`].
+pub struct Server {
+    pub(crate) config: ServerConfig,
+    pub(crate) worker: InferenceWorker,
+    pub(crate) cache: AnswerCache,
+    pub(crate) stats: Stats,
+    /// One permit for each clip that is decoded at this moment.
+    pub(crate) decoders: Arc<Semaphore>,
+    pub(crate) started: Instant,
+    draining: AtomicBool,
+}
+
+impl Server {
+    /// Starts the model's thread, where `load` runs; returns at once.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub fn start<L>(config: ServerConfig, load: L) -> io::Result<Arc<Self>>
+    where
+        L: FnOnce() -> Result<Box<dyn Engine>> + Send + 'static,
+    {
+        let queue_audio_s = config.queue_audio_s.max(config.max_audio_s);
+        Ok(Arc::new(Self {
+            worker: InferenceWorker::spawn(config.queue_len, queue_audio_s, load)?,
+            cache: AnswerCache::new(config.cache_bytes, config.cache_ttl_s),
+            stats: Stats::default(),
+            decoders: Arc::new(Semaphore::new(config.threads.clamp(1, 1024))),
+            started: Instant::now(),
+            draining: AtomicBool::new(false),
+            config,
+        }))
+    }
+
+    /// Waits for the model.
+    ///
+    /// # Errors
+    /// A sentence for the operator, if the model could not be loaded.
+    pub async fn loaded(&self) -> std::result::Result<(), String> {
+        match self.worker.loaded().await {
+            Phase::Failed(why) => Err(why.to_string()),
+            Phase::Loading | Phase::Ready(_) => Ok(()),
+        }
+    }
+
+    /// From now on new work is refused with 503; what was accepted is finished.
+    pub fn begin_drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// # Errors
+    /// [`ApiError::Draining`] once the server stops.
+    pub(crate) fn accepts_work(&self) -> std::result::Result<(), ApiError> {
+        if self.draining.load(Ordering::Relaxed) { Err(ApiError::Draining) } else { Ok(()) }
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("config", &self.config).finish_non_exhaustive()
+    }
+}

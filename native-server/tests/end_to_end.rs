@@ -1,0 +1,246 @@
+//! The real binary with the real default model: what README promises, run as a newcomer runs it.
+//!
+//! The model is the folder `OKYEAME_MODEL_DIR`, or `models/whisper-base` of this repository. Without it
+//! these tests say so and pass, except in CI, which always fetches it.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use reqwest::multipart::{Form, Part};
+use serde_json::Value;
+
+const CLIPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/clips");
+const FORMATS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/audio");
+/// Outside the repository; there in the workplace and in CI.
+const JFK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/audio/jfk.flac");
+const JFK_SAYS: &str =
+    "And so my fellow Americans, ask not what your country can do for you, ask what you can do for your country.";
+
+fn model_folder() -> Option<PathBuf> {
+    let folder = std::env::var_os("OKYEAME_MODEL_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/whisper-base"), PathBuf::from);
+    if folder.join("tokenizer.json").is_file() {
+        return folder.canonicalize().ok();
+    }
+    assert!(std::env::var_os("CI").is_none(), "CI fetches the default model before it tests");
+    println!("not run: no model at {}; scripts/fetch_model.py gets it", folder.display());
+    None
+}
+
+/// A server of our own, ended with the test.
+struct Served {
+    child: Child,
+    port: u16,
+    _logs: tempfile::TempDir,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Served {
+    async fn start(model: &Path) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let logs = tempfile::tempdir().unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_okyeame"))
+            .args(["server", "--port", &port.to_string(), "--huggingface"])
+            .arg(model)
+            .current_dir(logs.path())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let served = Self { child, port, _logs: logs };
+        let deadline = Instant::now() + Duration::from_secs(120);
+        loop {
+            if let Ok(response) = reqwest::get(served.url("/health")).await
+                && response.status() == 200
+            {
+                return served;
+            }
+            assert!(Instant::now() < deadline, "the server did not become healthy");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    async fn send(&self, path: &str, bytes: Vec<u8>) -> (u16, Value) {
+        let form = Form::new().part("file", Part::bytes(bytes).file_name("clip"));
+        let response = reqwest::Client::new().post(self.url(path)).multipart(form).send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap())
+    }
+
+    async fn send_file(&self, path: &str, file: &str) -> Value {
+        let (status, answer) = self.send(path, std::fs::read(file).unwrap()).await;
+        assert_eq!(status, 200, "{file}: {answer}");
+        answer
+    }
+}
+
+/// A command spoken by espeak-ng, which `make test` installs.
+fn speak(voice: &str, text: &str) -> Vec<u8> {
+    let out = Command::new("espeak-ng").args(["-v", voice, "--stdout", text]).output();
+    let out = out.expect("espeak-ng is installed by scripts/install_tools.sh");
+    assert!(out.status.success());
+    out.stdout
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn words_intents_and_rejections() {
+    let Some(model) = model_folder() else { return };
+    let server = Served::start(&model).await;
+
+    // Words, against transformers' own (tests/golden/base/tokens.json).
+    let answer = server.send_file("/test-intent?language=en", &format!("{CLIPS}/en_short.flac")).await;
+    assert_eq!(answer["transcription"], "Please show me the black shoes in size 42.");
+    if Path::new(JFK).is_file() {
+        let answer = server.send_file("/test-intent?language=en", JFK).await;
+        assert_eq!(answer["transcription"], JFK_SAYS);
+        assert_eq!(answer["accepted"], false);
+        assert_eq!(answer["intent"], "unknown");
+        assert_eq!(answer["rejection"], "out_of_scope");
+        assert!(!answer["top_predictions"].as_array().unwrap().is_empty());
+    }
+
+    // A Twi command gives its intent, from a file and from a voice made now.
+    let recorded = std::fs::read(format!("{CLIPS}/tw_cart.flac")).unwrap();
+    for clip in [recorded, speak("sw", "Fa yei to cart no mu")] {
+        let (status, answer) = server.send("/test-intent?top_k=3", clip).await;
+        assert_eq!(status, 200);
+        assert_eq!(answer["intent"], "add_to_cart", "{answer}");
+        assert_eq!(answer["accepted"], true);
+        assert_eq!(answer["whisper_info"]["language"], "tw");
+        assert_eq!(answer["top_predictions"].as_array().unwrap().len(), 3);
+        let sum: f64 =
+            answer["top_predictions"].as_array().unwrap().iter().map(|p| p["confidence"].as_f64().unwrap()).sum();
+        assert!(sum <= 1.0 + 1e-6, "confidences are probabilities");
+    }
+
+    // The same words whatever the container.
+    for file in ["speech.flac", "speech.mp3", "speech.m4a", "speech_opus.ogg", "speech_opus.webm", "mediarecorder.webm"]
+    {
+        let answer = server.send_file("/test-intent", &format!("{FORMATS}/{file}")).await;
+        assert_eq!(answer["rejection"], Value::Null, "{file}: {answer}");
+        assert_eq!(answer["intent"], "add_to_cart", "{file}: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_clips_get_clear_answers_and_the_next_one_is_served() {
+    let Some(model) = model_folder() else { return };
+    let server = Served::start(&model).await;
+    let good = std::fs::read(format!("{CLIPS}/tw_cart.flac")).unwrap();
+    let wav = |samples: &[f32]| {
+        let data: Vec<u8> = samples.iter().flat_map(|s| s.to_le_bytes()).collect();
+        let mut bytes = b"RIFF".to_vec();
+        bytes.extend((36 + data.len() as u32).to_le_bytes());
+        bytes.extend(b"WAVEfmt \x10\0\0\0\x03\0\x01\0");
+        bytes.extend(16_000_u32.to_le_bytes());
+        bytes.extend(64_000_u32.to_le_bytes());
+        bytes.extend([4, 0, 32, 0]);
+        bytes.extend(b"data");
+        bytes.extend((data.len() as u32).to_le_bytes());
+        bytes.extend(data);
+        bytes
+    };
+    for (what, clip, status, code) in [
+        ("empty", Vec::new(), 400, "empty_audio"),
+        ("text", b"this is not sound, it is a sentence".repeat(40), 415, "unsupported_audio"),
+        ("0 s", wav(&[]), 400, "empty_audio"),
+        ("NaN", wav(&[f32::NAN; 1600]), 400, "invalid_samples"),
+    ] {
+        let (got, answer) = server.send("/test-intent", clip).await;
+        assert_eq!((got, answer["code"].as_str()), (status, Some(code)), "{what}: {answer}");
+        assert!(answer["detail"].is_string() && answer["request_id"].is_string());
+    }
+    for top_k in ["0", "1000000", "-1", "abc"] {
+        let (status, answer) = server.send(&format!("/test-intent?top_k={top_k}"), good.clone()).await;
+        assert_eq!(status, 422, "{answer}");
+    }
+    let (status, answer) = server.send("/test-intent", wav(&[0.0; 48_000])).await;
+    assert_eq!((status, answer["rejection"].as_str()), (200, Some("no_speech")), "silence is an answer: {answer}");
+
+    // Every cut of a file: an answer or a clear error, never a lost connection.
+    for cut in (0..good.len()).step_by(good.len() / 12) {
+        let (status, _) = server.send("/test-intent?transcribe=false", good[..cut].to_vec()).await;
+        assert!(status == 200 || status == 400 || status == 415, "cut at {cut}: {status}");
+    }
+    let (status, answer) = server.send("/test-intent", good).await;
+    assert_eq!((status, &answer["intent"]), (200, &Value::from("add_to_cart")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_house_is_served_and_sigterm_loses_nothing() {
+    let Some(model) = model_folder() else { return };
+    let mut server = Served::start(&model).await;
+    let clip = std::fs::read(format!("{CLIPS}/tw_go_cart.flac")).unwrap();
+    let client = reqwest::Client::new();
+    let send = |top_k: usize| {
+        // Another `top_k` each time, so that no answer comes from the cache.
+        let form = Form::new().part("file", Part::bytes(clip.clone()).file_name("clip.flac"));
+        client.post(server.url(&format!("/test-intent?top_k={top_k}"))).multipart(form).send()
+    };
+    let requests: Vec<_> = (1..=8).map(|k| tokio::spawn(send(k))).collect();
+    // All eight have to be accepted before the signal: wait until the first is answered.
+    let mut answered = 0;
+    for (i, request) in requests.into_iter().enumerate() {
+        let response = request.await.unwrap().unwrap();
+        assert_eq!(response.status(), 200);
+        let _: Value = response.json().await.unwrap();
+        answered += 1;
+        if i == 0 {
+            let status = Command::new("kill").args(["-TERM", &server.child.id().to_string()]).status().unwrap();
+            assert!(status.success());
+        }
+    }
+    assert_eq!(answered, 8);
+    let exit = server.child.wait().unwrap();
+    assert!(exit.success(), "SIGTERM ends with 0, got {exit}");
+}
+
+#[test]
+fn one_shot_commands() {
+    let Some(model) = model_folder() else { return };
+    let okyeame = |args: &[&str]| {
+        let dir = tempfile::tempdir().unwrap();
+        Command::new(env!("CARGO_BIN_EXE_okyeame")).args(args).current_dir(dir.path()).output().unwrap()
+    };
+    let model = model.to_str().unwrap();
+    let clip = std::fs::canonicalize(format!("{CLIPS}/en_short.flac")).unwrap();
+    let out = okyeame(&["recognize", clip.to_str().unwrap(), "--json", "--language", "en", "--model", model]);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let answer: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(answer["transcription"], "Please show me the black shoes in size 42.");
+
+    let out = okyeame(&["info", model, "--json"]);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let info: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!((&info["model_size"], &info["n_mels"]), (&Value::from("base"), &Value::from(80)));
+    assert_eq!(info["labels"].as_array().unwrap().len(), 49);
+
+    // A missing file, a missing model, a damaged one: a sentence and exit code 1, never a panic.
+    let damaged = tempfile::tempdir().unwrap();
+    for file in ["tokenizer.json", "config.json"] {
+        std::fs::copy(Path::new(model).join(file), damaged.path().join(file)).unwrap();
+    }
+    let weights = std::fs::read(Path::new(model).join("model.bin")).unwrap();
+    std::fs::write(damaged.path().join("model.bin"), &weights[..weights.len() / 2]).unwrap();
+    for args in [
+        &["recognize", "no_such_file.wav", "--model", model][..],
+        &["recognize", clip.to_str().unwrap(), "--model", "no_such_folder"][..],
+        &["info", damaged.path().to_str().unwrap()][..],
+    ] {
+        let out = okyeame(args);
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert!(!out.status.success() && !said.is_empty() && !said.contains("panicked"), "{args:?}: {said}");
+    }
+}

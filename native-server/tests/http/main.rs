@@ -1,0 +1,10 @@
+//! The HTTP contract, tested on the router without a socket and without weights: a test engine stands
+//! for the model and does what the request's language tells it (answer, wait, fail, panic).
+
+#![allow(clippy::unwrap_used)] // a test that cannot go on fails
+
+mod bad_input;
+mod routes;
+mod socket;
+mod support;
+mod under_load;
