@@ -11,14 +11,14 @@ pub const AUTO: &str = "auto";
 /// Names for Twi: ISO 639-1 `tw` and `ak` (Akan, the macro-language), ISO 639-3 `twi` and `aka`.
 const TWI: [&str; 4] = ["tw", "twi", "ak", "aka"];
 
-/// The tokens that stock Whisper hears Twi with, best first; the phrases are matched against the words of
-/// all of them. Measured on synthetic speech: `tests/intent/README.md`.
-pub const TWI_DECODE_LANGUAGES: [&str; 2] = ["yo", "sw"];
+/// The tokens that stock Whisper hears Twi with, best first: Swahili's, and Yoruba's where the text in the first
+/// one only repeats itself. Measured on synthetic speech: `tests/intent/README.md`.
+pub const TWI_DECODE_LANGUAGES: [&str; 2] = ["sw", "yo"];
 
 /// A language as it is reported, and how it is decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SpeechLanguage {
-    /// Twi: reported as `tw`, decoded with each of [`TWI_DECODE_LANGUAGES`].
+    /// Twi: reported as `tw`, decoded with the first of [`TWI_DECODE_LANGUAGES`] that gives a text.
     Twi,
     /// One of the model's own.
     Known(String),

@@ -17,9 +17,7 @@ use web_time::Instant;
 
 use crate::audio::{HOP_LENGTH, LogMelExtractor, N_SAMPLES, SAMPLE_RATE_HZ, Waveform, find_speech};
 use crate::decoding::window::detect_language;
-use crate::decoding::{
-    DecodeOptions, DecodeResult, SpeechModel, TranscribeOptions, Transcript, decode_window, transcribe,
-};
+use crate::decoding::{DecodeOptions, SpeechModel, TranscribeOptions, Transcript, decode_window, transcribe};
 use crate::error::{Error, Result};
 use crate::intent::text_match::{Heard, IntentRanking, PhraseBook};
 use crate::intent::{IntentInfo, built_in};
@@ -198,7 +196,7 @@ impl Recognizer {
             self.words_of_windows(audio, &language, options, &mut timings).await?
         };
         let started = Instant::now();
-        let heard: Vec<Heard<'_>> = words.texts.iter().map(|(language, text)| Heard { language, text }).collect();
+        let heard: Vec<Heard<'_>> = words.text.iter().map(|(language, text)| Heard { language, text }).collect();
         let ranking = self.phrases.rank(&heard);
         timings.intent = ms_since(started);
         Ok(self.answer(words, &ranking, options, timings))
@@ -274,7 +272,7 @@ impl Recognizer {
         }
     }
 
-    /// A clip of one window: encoded once, decoded with each language of the table.
+    /// A clip of one window: encoded once, decoded with the first language that gives a text.
     async fn words_of_window(
         &self,
         audio: &Waveform,
@@ -289,7 +287,8 @@ impl Recognizer {
         let window = self.model.encode(&mel.data).await?;
         timings.encoder = ms_since(started);
         let started = Instant::now();
-        let mut results = Vec::new();
+        let limits = DecodeOptions::default();
+        let mut words = Words::new(language);
         for code in self.decode_languages(language) {
             let mut decode = self.decode_options(code);
             decode.beam_size = options.beam_size;
@@ -299,19 +298,14 @@ impl Recognizer {
             if decode.language.is_none() && !self.tokenizer.special().languages.is_empty() {
                 decode.language = Some(detect_language(&self.model, &self.tokenizer, &window).await?.0);
             }
-            results.push(decode_window(&self.model, &self.tokenizer, &window, &decode).await?);
-        }
-        // A text that repeats itself says nothing where another language's does not.
-        let limits = DecodeOptions::default();
-        let repeats = |r: &DecodeResult| limits.compression_ratio_threshold.is_some_and(|t| r.compression_ratio > t);
-        if !results.iter().all(repeats) {
-            results.retain(|r| !repeats(r));
-        }
-        let mut words = Words::new(language);
-        for result in results {
+            let result = decode_window(&self.model, &self.tokenizer, &window, &decode).await?;
             let silent = limits.no_speech_threshold.is_some_and(|t| result.no_speech_prob > t)
                 && limits.logprob_threshold.is_some_and(|t| result.avg_logprob < t);
-            words.add(result.language, result.text, Some(result.avg_logprob.exp()), silent);
+            let repeats = limits.compression_ratio_threshold.is_some_and(|t| result.compression_ratio > t);
+            words.add(result.language, result.text, Some(result.avg_logprob.exp()), silent, repeats);
+            if !repeats {
+                break;
+            }
         }
         timings.transcript = ms_since(started);
         Ok(words)
@@ -336,7 +330,7 @@ impl Recognizer {
         timings.transcript = transcript.decoder_ms;
         let mut words = Words::new(language);
         let confidence = transcript.avg_logprob().map(f32::exp);
-        words.add(transcript.language, transcript.text, confidence, false);
+        words.add(transcript.language, transcript.text, confidence, false, false);
         Ok(words)
     }
 
@@ -355,7 +349,7 @@ impl Recognizer {
         options: &RecognizeOptions,
         timings: TimingsMs,
     ) -> Recognition {
-        let said_nothing = words.no_speech || words.texts.iter().all(|(_, text)| text.trim().is_empty());
+        let said_nothing = words.no_speech || words.text.as_ref().is_none_or(|(_, text)| text.trim().is_empty());
         let rejection = if said_nothing { Some(Rejection::NoSpeech) } else { ranking.rejection };
         let best = ranking.predictions.first().filter(|_| rejection.is_none()).map(|p| &built_in()[p.0]);
         let predictions = if said_nothing { &[][..] } else { &ranking.predictions[..] };
@@ -377,7 +371,7 @@ impl Recognizer {
             accepted: best.is_some(),
             rejection: if best.is_some() { None } else { rejection.or(Some(Rejection::OutOfScope)) },
             transcription: if options.transcribe {
-                Some(words.texts.first().map(|(_, text)| text.clone()).unwrap_or_default())
+                Some(words.text.as_ref().map(|(_, text)| text.clone()).unwrap_or_default())
             } else {
                 None
             },
@@ -390,7 +384,7 @@ impl Recognizer {
             whisper_info: WhisperInfo {
                 model_size: self.info.model_size.clone(),
                 language: words.language.unwrap_or_else(|| DEFAULT_LANGUAGE.to_owned()),
-                decode_language: words.texts.first().map(|(code, _)| code.clone()),
+                decode_language: words.text.as_ref().map(|(code, _)| code.clone()),
                 transcription_confidence: words.confidence,
             },
             timings_ms: timings,
@@ -406,12 +400,12 @@ impl Recognizer {
     }
 }
 
-/// What was heard, once for each language token that it was decoded with.
+/// What was heard.
 struct Words {
     /// As reported to people; a language that is to be detected is known with the first text.
     language: Option<String>,
-    /// `(decode language, text)`, the one to report first.
-    texts: Vec<(String, String)>,
+    /// `(decode language, text)`.
+    text: Option<(String, String)>,
     confidence: Option<f32>,
     no_speech: bool,
 }
@@ -423,19 +417,20 @@ impl Words {
             SpeechLanguage::Known(code) => Some(code.clone()),
             SpeechLanguage::Detect => None,
         };
-        Self { language, texts: Vec::new(), confidence: None, no_speech: false }
+        Self { language, text: None, confidence: None, no_speech: false }
     }
 
-    /// Takes one text in; the first is the one that is reported.
-    fn add(&mut self, code: Option<String>, text: String, confidence: Option<f32>, no_speech: bool) {
+    /// Takes one text in. A text that repeats itself makes way for one that does not.
+    fn add(&mut self, code: Option<String>, text: String, confidence: Option<f32>, no_speech: bool, repeats: bool) {
+        if repeats && self.text.is_some() {
+            return;
+        }
         // An English-only model names no language.
         let code = code.unwrap_or_else(|| "en".to_owned());
-        if self.texts.is_empty() {
-            self.language.get_or_insert_with(|| code.clone());
-            self.confidence = confidence;
-            self.no_speech = no_speech;
-        }
-        self.texts.push((code, text));
+        self.language.get_or_insert_with(|| code.clone());
+        self.confidence = confidence;
+        self.no_speech = no_speech;
+        self.text = Some((code, text));
     }
 }
 

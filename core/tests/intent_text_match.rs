@@ -67,7 +67,9 @@ fn commands_of_unseen_voices_are_found_and_other_talk_is_not() {
         let of = |name: &str, clips: &[&Clip]| {
             let [right, accepted, wrong] = shares(clips, languages);
             let n = clips.len();
-            println!("{languages:?} {name}: {n} clips, {right:.3} right, {accepted:.3} accepted and right, {wrong:.3} accepted and wrong");
+            println!(
+                "{languages:?} {name}: {n} clips, {right:.3} right, {accepted:.3} accepted and right, {wrong:.3} accepted and wrong"
+            );
         };
         voices.iter().for_each(|(voice, clips)| of(voice, clips));
         of("all commands", &commands);
