@@ -128,7 +128,7 @@ fn every_format_gives_the_same_logits() {
         compare(&name, &encoding, stages.get("encoder.ln_post"), format.encoder_atol);
         for (item, tokens) in tokens.iter().enumerate() {
             let mut cache = whisper.decoder.start(&encoding.item(item).tensor(), 1);
-            let states = whisper.decoder.forward(&[tokens.clone()], &mut cache).unwrap();
+            let states = whisper.decoder.forward(std::slice::from_ref(tokens), &mut cache).unwrap();
             let logits = Array::of(whisper.decoder.logits(states));
             let name = format!("{}: decoder.logits[{item}]", format.name);
             compare(&name, &logits, &stages.get("decoder.logits").item(item), format.logits_atol);

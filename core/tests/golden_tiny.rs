@@ -87,7 +87,7 @@ fn decoder_stages() {
         for (item, tokens) in tiny.tokens.iter().enumerate() {
             let mut cache = decoder.start(&tiny.encoding(item).tensor(), 1);
             let mut stages = Vec::new();
-            let states = decoder.forward_stages(&[tokens.clone()], &mut cache, Some(&mut stages)).unwrap();
+            let states = decoder.forward_stages(std::slice::from_ref(tokens), &mut cache, Some(&mut stages)).unwrap();
             assert_eq!(cache.len(), tokens.len());
             assert_eq!(stages.len(), 1 + tiny.loaded.model.whisper.config.decoder_layers);
             for (i, got) in stages.into_iter().enumerate() {
@@ -179,7 +179,7 @@ fn a_fitted_window() {
         let decoder = &tiny.loaded.model.whisper.decoder;
         for (item, tokens) in tiny.tokens.iter().enumerate() {
             let mut cache = decoder.start(&output.item(item).tensor(), 1);
-            let states = decoder.forward(&[tokens.clone()], &mut cache).unwrap();
+            let states = decoder.forward(std::slice::from_ref(tokens), &mut cache).unwrap();
             let got = Array::of(decoder.logits(states));
             tiny.compare("fitted.logits", Some(item), &got, &tiny.stages.get("fitted.logits").item(item), ATOL);
         }
@@ -204,7 +204,7 @@ fn a_batch_is_its_items() {
             .iter()
             .map(|tokens| {
                 let mut cache = decoder.start(&encoding, 1);
-                Array::of(decoder.forward(&[tokens.clone()], &mut cache).unwrap())
+                Array::of(decoder.forward(std::slice::from_ref(tokens), &mut cache).unwrap())
             })
             .collect();
         tiny.compare("text on its own encoding", Some(0), &alone[0], &tiny.stages.get("decoder.ln").item(0), ATOL);

@@ -110,7 +110,8 @@ fn greedy_sequences_are_the_references() {
             let (window, filters) = (tiny.window(case.item), tiny.filters(case.timestamps));
             let mut cache = model.start(&window, 1);
             let last = case.prompt.len() - 1;
-            let mut logits = block_on(model.logits(&[case.prompt.clone()], &mut cache, &[last])).unwrap().remove(0);
+            let mut logits =
+                block_on(model.logits(std::slice::from_ref(&case.prompt), &mut cache, &[last])).unwrap().remove(0);
             let (mut tokens, mut sum_logprob) = (Vec::new(), 0.0);
             loop {
                 filters.apply(&mut logits, &tokens);
@@ -322,7 +323,8 @@ fn one_beam_is_greedy() {
             let start = || {
                 let mut cache = model.start(&window, 1);
                 let last = case.prompt.len() - 1;
-                let first = block_on(model.logits(&[case.prompt.clone()], &mut cache, &[last])).unwrap().remove(0);
+                let first =
+                    block_on(model.logits(std::slice::from_ref(&case.prompt), &mut cache, &[last])).unwrap().remove(0);
                 (cache, first)
             };
             let (mut cache, first) = start();

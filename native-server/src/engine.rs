@@ -11,7 +11,9 @@ use okyeame_core::{IntentInfo, ModelInfo, Recognition, RecognizeOptions, Recogni
 
 /// Holds options against what the model can do, without the model: it is called before queueing.
 #[derive(Clone)]
-pub struct CheckOptions(Arc<dyn Fn(&RecognizeOptions) -> Result<()> + Send + Sync>);
+pub struct CheckOptions(Arc<Check>);
+
+type Check = dyn Fn(&RecognizeOptions) -> Result<()> + Send + Sync;
 
 impl CheckOptions {
     /// Wraps a check.

@@ -129,6 +129,7 @@ pub struct CrossKv {
     kind: CrossKind,
 }
 
+#[allow(clippy::large_enum_variant, reason = "a handful live at a time; a box would be one more hop a token")]
 enum CrossKind {
     Cpu(Vec<PackedHead>),
     /// `[1, n_head, n_kv, head_dim]` each
@@ -234,6 +235,7 @@ pub struct SelfKv {
     kind: SelfKind,
 }
 
+#[allow(clippy::large_enum_variant, reason = "a handful live at a time; a box would be one more hop a token")]
 enum SelfKind {
     /// For each beam, `[len, n_state]` keys and as many values; the memory is taken once.
     Cpu(Vec<(Vec<f32>, Vec<f32>)>),

@@ -20,7 +20,6 @@ impl Progress {
 
     /// Shows what happened.
     // The hub hands its events over by value.
-    #[allow(clippy::needless_pass_by_value)]
     pub(crate) fn show(&self, event: PullEvent) {
         match event {
             PullEvent::Start { files, bytes_total } => {

@@ -50,8 +50,6 @@ pub fn app(server: Arc<Server>) -> Router {
         .with_state(server)
 }
 
-// The layer hands the panic over by value.
-#[allow(clippy::needless_pass_by_value)]
 fn handler_panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
     ApiError::Internal { cause: format!("a handler panicked: {}", panic_message(panic.as_ref())) }.into_response()
 }
