@@ -164,7 +164,7 @@ def markdown(result, picture):
     parts.append("## What a client waits today\n")
     parts.append(
         "Whole HTTP requests on loopback, cache off. Where the model has no intent head, the intent is matched from "
-        "the words: full windows, and Twi is decoded with more than one language's token.\n"
+        "the words: full windows, and Twi is decoded with another language's token.\n"
     )
     parts.append(server_table(result))
     if result["cold_start"]:
