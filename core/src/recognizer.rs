@@ -7,6 +7,8 @@
 //! answered before any model runs. [`Recognizer::encode_command`] is the other path, speech only on a
 //! fitted window, that an intent head reads.
 //!
+//! Long, because it is the one place where everything meets; each step is a call into a folder of its own.
+//!
 //! Everything that waits for a device is `async`; a native caller blocks at its own edge.
 
 use std::path::Path;

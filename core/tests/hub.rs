@@ -1,7 +1,8 @@
 //! The hub, played by a real HTTP server on this machine: what it serves, refuses, cuts off and forges.
 //!
 //! Nothing here asks the network. The server speaks HTTP/1.1 over plain sockets, because it must also do
-//! what a good server does not: close a connection in the middle of a file.
+//! what a good server does not: close a connection in the middle of a file. Long, because the server's script and the
+//! pulls that meet it are read together.
 #![cfg(feature = "hub")]
 #![allow(clippy::unwrap_used)]
 

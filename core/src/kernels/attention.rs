@@ -7,6 +7,8 @@
 //! once, then blocks of query rows pass through product, softmax and product while the scores are in
 //! cache; the whole score matrix is never built. Elsewhere: `burn::tensor::module::attention`.
 //!
+//! One file, though long: the three forms share the packed head, the head layout and their tests.
+//!
 //! Not for masks other than the causal one, and not for grouped-query attention.
 
 use burn::tensor::ops::AttentionModuleOptions;
