@@ -18,7 +18,6 @@ use serde::Serialize;
 use web_time::Instant;
 
 use crate::audio::{HOP_LENGTH, LogMelExtractor, N_SAMPLES, SAMPLE_RATE_HZ, Waveform, find_speech};
-use crate::decoding::window::detect_language;
 use crate::decoding::{DecodeOptions, SpeechModel, TranscribeOptions, Transcript, decode_window, transcribe};
 use crate::error::{Error, Result};
 use crate::intent::text_match::{Heard, IntentRanking, PhraseBook};
@@ -257,6 +256,11 @@ impl Recognizer {
         }
     }
 
+    /// A command must not be drawn by lot: one try, at temperature 0.
+    fn command_options(&self, language: Option<&str>, options: &RecognizeOptions) -> DecodeOptions {
+        DecodeOptions { beam_size: options.beam_size, temperatures: vec![0.0], ..self.decode_options(language) }
+    }
+
     /// The tokens to decode with; `None` detects.
     fn decode_languages<'a>(&self, language: &'a SpeechLanguage) -> Vec<Option<&'a str>> {
         match language {
@@ -289,21 +293,12 @@ impl Recognizer {
         let window = self.model.encode(&mel.data).await?;
         timings.encoder = ms_since(started);
         let started = Instant::now();
-        let limits = DecodeOptions::default();
         let mut words = Words::new(language);
         for code in self.decode_languages(language) {
-            let mut decode = self.decode_options(code);
-            decode.beam_size = options.beam_size;
-            // A command must not be drawn by lot: one try, bounded by how much can be said in the time.
-            decode.temperatures = vec![0.0];
+            let mut decode = self.command_options(code, options);
             decode.max_tokens = Some(TOKENS_SPARE + (audio.duration_s() * TOKENS_PER_S) as usize);
-            if decode.language.is_none() && !self.tokenizer.special().languages.is_empty() {
-                decode.language = Some(detect_language(&self.model, &self.tokenizer, &window).await?.0);
-            }
             let result = decode_window(&self.model, &self.tokenizer, &window, &decode).await?;
-            let silent = limits.no_speech_threshold.is_some_and(|t| result.no_speech_prob > t)
-                && limits.logprob_threshold.is_some_and(|t| result.avg_logprob < t);
-            let repeats = limits.compression_ratio_threshold.is_some_and(|t| result.compression_ratio > t);
+            let (silent, repeats) = (decode.is_silent(&result), decode.repeats(&result));
             words.add(result.language, result.text, Some(result.avg_logprob.exp()), silent, repeats);
             if !repeats {
                 break;
@@ -321,9 +316,7 @@ impl Recognizer {
         options: &RecognizeOptions,
         timings: &mut TimingsMs,
     ) -> Result<Words> {
-        let mut decode = self.decode_options(self.decode_languages(language).first().copied().flatten());
-        decode.beam_size = options.beam_size;
-        decode.temperatures = vec![0.0];
+        let decode = self.command_options(self.decode_languages(language).first().copied().flatten(), options);
         let transcribe_options = TranscribeOptions { decode, ..TranscribeOptions::default() };
         let n_frames = self.model.whisper.config.n_frames();
         let transcript =

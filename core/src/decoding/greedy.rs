@@ -22,7 +22,7 @@ pub struct Sampled {
 ///
 /// # Errors
 /// What the model says, and [`Error::NotFinite`] if its logits are NaN.
-#[allow(clippy::too_many_arguments, reason = "one text's bounds, each named at its only two calls")]
+#[allow(clippy::too_many_arguments, reason = "each is one bound of a text; a struct would only rename them")]
 pub async fn sample<M: SpeechModel>(
     model: &M,
     cache: &mut M::Cache,

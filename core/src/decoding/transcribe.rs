@@ -112,12 +112,13 @@ pub async fn transcribe<M: SpeechModel>(
             decode.language.clone_from(&result.language);
         }
         transcript.language.clone_from(&result.language);
-        let silent = decode.no_speech_threshold.is_some_and(|t| result.no_speech_prob > t)
-            && decode.logprob_threshold.is_none_or(|t| result.avg_logprob < t);
         let offset_s = seek as f64 / frames_per_s();
         let window_s = frames as f64 / frames_per_s();
-        let (segments, advance_s) =
-            if silent { (Vec::new(), window_s) } else { segments_of(tokenizer, &result, offset_s, window_s) };
+        let (segments, advance_s) = if decode.is_silent(&result) {
+            (Vec::new(), window_s)
+        } else {
+            segments_of(tokenizer, &result, offset_s, window_s)
+        };
         if options.condition_on_previous_text && result.temperature <= 0.5 {
             previous.extend(segments.iter().flat_map(|s| s.tokens.iter()));
         } else {

@@ -65,6 +65,21 @@ impl Default for DecodeOptions {
     }
 }
 
+impl DecodeOptions {
+    /// Whether the text repeats itself.
+    #[must_use]
+    pub fn repeats(&self, result: &DecodeResult) -> bool {
+        self.compression_ratio_threshold.is_some_and(|t| result.compression_ratio > t)
+    }
+
+    /// Whether nobody spoke: the model says so, and its text is unlikely (or nobody asked how likely).
+    #[must_use]
+    pub fn is_silent(&self, result: &DecodeResult) -> bool {
+        self.no_speech_threshold.is_some_and(|t| result.no_speech_prob > t)
+            && self.logprob_threshold.is_none_or(|t| result.avg_logprob < t)
+    }
+}
+
 /// One window's text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DecodeResult {
@@ -105,9 +120,9 @@ pub async fn decode_window<M: SpeechModel>(
     let mut best: Option<DecodeResult> = None;
     for &temperature in &options.temperatures {
         let result = decode_once(model, tokenizer, window, options, language.as_ref(), temperature).await?;
-        let repeats = options.compression_ratio_threshold.is_some_and(|t| result.compression_ratio > t);
+        let repeats = options.repeats(&result);
         let unlikely = options.logprob_threshold.is_some_and(|t| result.avg_logprob < t);
-        let silent = unlikely && options.no_speech_threshold.is_some_and(|t| result.no_speech_prob > t);
+        let silent = unlikely && options.is_silent(&result);
         let good = !(repeats || unlikely) || silent;
         best = Some(result);
         if good {

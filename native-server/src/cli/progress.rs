@@ -19,7 +19,6 @@ impl Progress {
     }
 
     /// Shows what happened.
-    // The hub hands its events over by value.
     pub(crate) fn show(&self, event: PullEvent) {
         match event {
             PullEvent::Start { files, bytes_total } => {
