@@ -189,7 +189,9 @@ impl Recognizer {
         let speech = find_speech(audio.samples());
         let mut timings = TimingsMs { features: ms_since(started), ..TimingsMs::default() };
         if speech.is_none() {
-            return Ok(self.silence(&language, timings));
+            // No model runs.
+            let words = Words { no_speech: true, ..Words::new(&language) };
+            return Ok(self.answer(words, &IntentRanking::default(), options, timings));
         }
         let words = if audio.samples().len() <= N_SAMPLES {
             self.words_of_window(audio, &language, options, &mut timings).await?
@@ -327,14 +329,6 @@ impl Recognizer {
         let confidence = transcript.avg_logprob().map(f32::exp);
         words.add(transcript.language, transcript.text, confidence, false, false);
         Ok(words)
-    }
-
-    /// The answer when nobody spoke: no model ran.
-    fn silence(&self, language: &SpeechLanguage, timings: TimingsMs) -> Recognition {
-        let words = Words { no_speech: true, ..Words::new(language) };
-        let nothing = IntentRanking::default();
-        let options = RecognizeOptions::default();
-        self.answer(words, &nothing, &options, timings)
     }
 
     fn answer(

@@ -169,6 +169,10 @@ async fn hostile_clips_get_clear_answers_and_the_next_one_is_served() {
     let (status, answer) = server.send("/test-intent", wav(&[0.0; 48_000])).await;
     assert_eq!((status, answer["rejection"].as_str()), (200, Some("no_speech")), "silence is an answer: {answer}");
 
+    assert_eq!(answer["transcription"], "");
+    let (_, answer) = server.send("/test-intent?transcribe=false", wav(&[0.0; 48_000])).await;
+    assert_eq!(answer["transcription"], Value::Null, "silence keeps to what was asked for: {answer}");
+
     // Every cut of a file: an answer or a clear error, never a lost connection.
     for cut in (0..good.len()).step_by(good.len() / 12) {
         let (status, _) = server.send("/test-intent?transcribe=false", good[..cut].to_vec()).await;
