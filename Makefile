@@ -9,7 +9,7 @@ export CARGO_TARGET_DIR ?= target
 PORT ?= 8000
 PYTHON ?= python3
 BENCH_ARGS ?=
-GOLDEN_ARGS ?= --only mel tiny rules
+GOLDEN_ARGS ?= --only mel tiny heads wav2vec2 rules
 
 OKYEAME := $(CARGO_TARGET_DIR)/release/okyeame
 MODEL := models/whisper-base
@@ -29,8 +29,8 @@ help: ## What can be made, and how to begin
 # one thing after the other, also under `make -j`: cargo uses all cores by itself
 .NOTPARALLEL:
 
-.PHONY: build-tools demo-tools test-tools bench-tools
-build-tools demo-tools test-tools bench-tools:
+.PHONY: build-tools demo-tools test-tools bench-tools wgpu-tools
+build-tools demo-tools test-tools bench-tools wgpu-tools:
 	@scripts/install_tools.sh $(@:-tools=)
 
 # --- the main job ---
@@ -69,6 +69,19 @@ test: test-tools model ## All tests; installs what they need
 	else \
 	    echo 'cargo test --locked --workspace --all-targets'; cargo test --locked --workspace --all-targets; \
 	fi
+
+# A software driver stands in where there is no GPU. llvmpipe wants a folder of its own; one process a test, since a
+# device takes its number type once.
+.PHONY: test-wgpu
+test-wgpu: wgpu-tools ## The models on a GPU device, or on Mesa's software driver (builds wgpu: 15 minutes on two cores)
+	@export XDG_RUNTIME_DIR=$${XDG_RUNTIME_DIR:-$$(mktemp -d)}; \
+	echo 'cargo test --locked --workspace --features okyeame-server/wgpu --test wgpu --test wgpu_half'; \
+	cargo test --locked --workspace --features okyeame-server/wgpu --test wgpu --test wgpu_half
+
+# burn's cuda needs an LLVM bundle that its build script downloads; as for docs.rs, the types are checked without it.
+.PHONY: check-gpu
+check-gpu: build-tools ## The types of the cuda and vulkan builds, without their toolkits
+	DOCS_RS=1 cargo check --locked --workspace --features okyeame-server/cuda,okyeame-server/vulkan
 
 .PHONY: lint
 lint: ## Formatting, clippy (warnings are errors), and the scripts' syntax

@@ -68,12 +68,44 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A model of a kind that is not read here.
+    #[error("this model cannot be used ({architecture}): {reason}")]
+    UnsupportedModel {
+        /// As its `config.json` names it.
+        architecture: String,
+        /// What it is, and what would do.
+        reason: String,
+    },
+    /// A file of a model folder that is a link to somewhere else.
+    #[error("{file} is a link out of the model folder and was not followed; put the file itself there")]
+    UnsafePath {
+        /// The file's name.
+        file: String,
+    },
     /// A weight file that is cut short, oversized or contradicts itself.
     #[error("the weight file {file} is damaged: {reason}")]
     DamagedWeights {
         /// The file's name.
         file: String,
         /// Where and what.
+        reason: String,
+    },
+    /// A PyTorch file whose pickle names a function or class that weights do not need. Nothing of it was run.
+    #[error(
+        "the weight file {file} asks to run '{global}', which no weights need; nothing of it was run. Get the model as safetensors"
+    )]
+    UnsafePickle {
+        /// The file's name.
+        file: String,
+        /// What it named, printable and cut short.
+        global: String,
+    },
+    /// A PyTorch file that says it holds more than the model can have; found before that much memory is set aside.
+    #[error("the weight file {file} is too large: {reason}")]
+    WeightsTooLarge {
+        /// The file's name.
+        file: String,
+        /// What there is too much of.
         reason: String,
     },
     /// The tensors in the files are not those of the architecture. Lists every one at once.
@@ -131,6 +163,24 @@ pub enum Error {
         /// The cause.
         source: std::io::Error,
     },
+    /// The model does not fit.
+    #[error(
+        "the model needs about {needed_mb} MB of memory to load and {available_mb} MB are free; close other programs, or take a smaller model"
+    )]
+    OutOfMemory {
+        /// At the highest point of loading.
+        needed_mb: u64,
+        /// That may still be taken.
+        available_mb: u64,
+    },
+    /// A device that was asked for is not there.
+    #[error("the device '{device}' cannot be used: {reason}")]
+    DeviceUnavailable {
+        /// Its name on the command line.
+        device: &'static str,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// The device could not read a tensor back.
     #[error("the device failed in {stage}")]
     Device {
@@ -153,13 +203,19 @@ impl Error {
             Self::UnsupportedLanguage { .. } => "unsupported_language",
             Self::ModelNotFound { .. } => "model_not_found",
             Self::InvalidConfig { .. } => "invalid_config",
+            Self::UnsupportedModel { .. } => "unsupported_model",
+            Self::UnsafePath { .. } => "unsafe_path",
             Self::DamagedWeights { .. } => "damaged_weights",
+            Self::UnsafePickle { .. } => "unsafe_pickle",
+            Self::WeightsTooLarge { .. } => "weights_too_large",
             Self::WeightMismatch { .. } => "weight_mismatch",
             Self::ShapeMismatch { .. } => "shape_mismatch",
             Self::NotFinite { .. } => "not_finite",
             Self::Hub { code, .. } => code,
             Self::ChecksumMismatch { .. } => "checksum_mismatch",
             Self::Io { .. } => "io",
+            Self::OutOfMemory { .. } => "out_of_memory",
+            Self::DeviceUnavailable { .. } => "device_unavailable",
             Self::Device { .. } => "device_failed",
         }
     }

@@ -18,6 +18,7 @@
 
 pub mod audio;
 pub mod decoding;
+pub mod device;
 pub mod error;
 pub mod intent;
 pub mod kernels;
@@ -26,6 +27,7 @@ pub mod model_info;
 pub mod recognition;
 pub mod recognizer;
 pub mod tokenizer;
+pub mod wav2vec2;
 pub mod weights;
 pub mod whisper;
 

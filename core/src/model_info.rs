@@ -8,35 +8,47 @@ use serde::{Deserialize, Serialize};
 pub enum Task {
     /// Transcription; the intent is matched from the words.
     Single,
-    /// Transcription and an intent head.
+    /// An intent head, and transcription where the model has a decoder.
     Multi,
 }
 
-/// A model's description. Names follow OpenAI's Whisper.
+/// A model's description. Names follow OpenAI's Whisper. What a kind of model does not have is left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelInfo {
     /// Repository id or folder name; never an absolute path.
     pub name: String,
     /// As `config.json` names it.
     pub architecture: String,
-    /// The kind of engine, as in `Recognition.model_type`.
+    /// The kind of engine, as in `Recognition.model_type`: `whisper`, `whisper_multitask`, `whisper_classifier` or
+    /// `wav2vec2`.
     pub model_type: String,
     /// Single or multi.
     pub task: Task,
+    /// Whether it writes words.
+    pub transcription: bool,
+    /// The repository of the base, for an intent head that comes alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
     /// `tiny`, `base`, …, or `custom`.
     pub model_size: String,
     /// Number of parameters.
     pub parameters: u64,
     /// `safetensors`, `pytorch` or `ctranslate2`.
     pub weight_format: String,
+    /// The number type of most of the stored weights.
+    pub stored_dtype: String,
     /// The number type that the device computes in.
     pub dtype: String,
     /// The device's short name.
     pub device: String,
+    /// Why this device.
+    pub device_reason: String,
     /// Mel channels.
-    pub n_mels: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n_mels: Option<usize>,
     /// Encoder positions of a full window.
-    pub n_audio_ctx: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n_audio_ctx: Option<usize>,
     /// Encoder width.
     pub n_audio_state: usize,
     /// Encoder heads.
@@ -44,17 +56,23 @@ pub struct ModelInfo {
     /// Encoder layers.
     pub n_audio_layer: usize,
     /// Decoder positions.
-    pub n_text_ctx: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n_text_ctx: Option<usize>,
     /// Decoder layers.
-    pub n_text_layer: usize,
-    /// Tokens.
-    pub n_vocab: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n_text_layer: Option<usize>,
+    /// Tokens, or CTC classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n_vocab: Option<usize>,
     /// Whether the model knows languages other than English.
     pub multilingual: bool,
-    /// The language codes that the decoder has tokens for.
+    /// The language codes that the decoder has tokens for, or the one of the adapter in use.
     pub languages: Vec<String>,
+    /// `full` or `fitted`: the window that the intent head reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_window: Option<String>,
     /// The intent labels in class order.
     pub labels: Vec<String>,
-    /// What the repository lacks, and what stands in for it.
+    /// What the repository lacks or contradicts, and what stands in for it.
     pub fallbacks: Vec<String>,
 }

@@ -79,6 +79,54 @@ pub struct Tokenizer {
     special: SpecialTokens,
 }
 
+/// Makes a `tokenizer.json` of the files that older checkpoints have in its place.
+///
+/// The byte-level BPE is that of `vocab.json` and `merges.txt`, as in GPT-2; the special tokens are those of
+/// `added_tokens.json`.
+///
+/// # Errors
+/// [`Error::InvalidConfig`], naming the file.
+pub fn json_from_parts(vocab: &[u8], merges: &[u8], added_tokens: Option<&[u8]>) -> Result<Vec<u8>> {
+    use std::collections::BTreeMap;
+    let read = |json: &[u8], file: &str| -> Result<BTreeMap<String, u32>> {
+        serde_json::from_slice(json).map_err(|e| invalid(file, e.to_string()))
+    };
+    let vocab = read(vocab, "vocab.json")?;
+    let merges = std::str::from_utf8(merges).map_err(|_| invalid("merges.txt", "it is not UTF-8".to_owned()))?;
+    let merges: Vec<&str> =
+        merges.lines().filter(|line| !line.starts_with("#version") && !line.trim().is_empty()).collect();
+    let mut added: Vec<(u32, String)> = match added_tokens {
+        Some(json) => read(json, "added_tokens.json")?.into_iter().map(|(token, id)| (id, token)).collect(),
+        None => Vec::new(),
+    };
+    // Whisper's own vocabulary ends with its first special token.
+    added.extend(vocab.get("<|endoftext|>").map(|id| (*id, "<|endoftext|>".to_owned())));
+    added.sort_unstable();
+    added.dedup();
+    let added: Vec<serde_json::Value> = added
+        .into_iter()
+        .map(|(id, content)| {
+            serde_json::json!({
+                "id": id, "content": content, "special": true,
+                "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
+            })
+        })
+        .collect();
+    let byte_level = serde_json::json!({
+        "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true,
+    });
+    let json = serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
+        "pre_tokenizer": byte_level, "post_processor": null, "decoder": byte_level,
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": "",
+            "end_of_word_suffix": "", "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+            "vocab": vocab, "merges": merges,
+        },
+    });
+    Ok(json.to_string().into_bytes())
+}
+
 impl Tokenizer {
     /// Reads `tokenizer.json`.
     ///

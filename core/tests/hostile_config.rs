@@ -44,8 +44,8 @@ fn code_of<T>(result: Result<T>) -> &'static str {
 }
 
 fn load_weights(folder: &Path) -> Result<Whisper> {
-    let folder = ModelFolder::open(folder)?;
-    Whisper::load(folder.config, &*folder.weights, &Device::flex())
+    let files = ModelFolder::open(folder)?.into_whisper()?;
+    Whisper::load(files.config, &*files.weights, &Device::flex())
 }
 
 fn whole_folder() -> TempDir {

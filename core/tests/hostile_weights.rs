@@ -42,8 +42,8 @@ fn config() -> WhisperConfig {
 
 /// A folder's weights on the device, without its tokenizer.
 fn load_weights(folder: &Path) -> Result<Whisper> {
-    let folder = ModelFolder::open(folder)?;
-    Whisper::load(folder.config, &*folder.weights, &Device::flex())
+    let files = ModelFolder::open(folder)?.into_whisper()?;
+    Whisper::load(files.config, &*files.weights, &Device::flex())
 }
 
 fn load_safetensors(bytes: Vec<u8>) -> Result<Whisper> {
@@ -81,9 +81,9 @@ fn a_weight_file_cut_short() {
             assert_refused(&format!("{file} cut at {cut}"), result, &["damaged_weights"]);
         }
     }
-    for file in ["ct2-float32/model.bin", "ct2-bfloat16/model.bin", "ct2-int8/model.bin", "ct2-int8_float16/model.bin"]
-    {
-        let whole = bytes_of(&golden("tiny-2").join(file));
+    for kind in ["float32", "bfloat16", "int8", "int8_float16", "int16"] {
+        let file = format!("ct2-{kind}/model.bin");
+        let whole = bytes_of(&golden("tiny-2").join(&file));
         for cut in cuts(whole.len()) {
             let result = Ctranslate2::from_bytes(whole[..cut].to_vec(), "model.bin");
             assert_refused(&format!("{file} cut at {cut}"), result, &["damaged_weights"]);
@@ -221,11 +221,22 @@ fn values_that_are_no_numbers_and_types_that_are_not_read() {
             assert_refused(&format!("{value} in {name}"), result, &["damaged_weights"]);
         }
     }
-    let zeros = [0_u8; 64];
-    for dtype in [Dtype::I64, Dtype::F64, Dtype::U8, Dtype::BOOL, Dtype::I32] {
-        let view = TensorView::new(dtype, vec![64 / dtype.bitsize() * 8], &zeros).unwrap();
+    // Numbers that are no floats are named where floats are expected; doubles are read.
+    let zeros = [0_u8; 128];
+    let types =
+        [(Dtype::I64, "int64"), (Dtype::U8, "uint8"), (Dtype::BOOL, "bool"), (Dtype::I32, "int32"), (Dtype::F64, "")];
+    for (dtype, type_name) in types {
+        let view = TensorView::new(dtype, vec![16], &zeros[..16 * dtype.bitsize() / 8]).unwrap();
         let bytes = serialize([("model.encoder.conv1.bias", view)], None).unwrap();
-        assert_refused(&format!("{dtype:?}"), Safetensors::from_bytes(bytes, "f"), &["damaged_weights"]);
+        match load_safetensors(bytes) {
+            Err(Error::WeightMismatch { missing, unused, misshapen }) => {
+                assert_eq!((missing.len(), unused.len()), (expected_tensors(&config()).len() - 1, 0));
+                let named = format!("model.encoder.conv1.bias: {type_name} where floats are expected");
+                assert_eq!(misshapen, if type_name.is_empty() { vec![] } else { vec![named] }, "{dtype:?}");
+            }
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("accepted"),
+        }
     }
 }
 
@@ -255,7 +266,7 @@ fn a_ctranslate2_file_that_lies() {
     const COUNT_AT: usize = 4 + 2 + "WhisperSpec\0".len() + 4;
     const CONV: &str = "encoder/conv1/weight";
     const QKV: &str = "encoder/layer_0/self_attention/linear_0/weight";
-    let edits: [(&str, Edit, &str); 17] = [
+    let edits: [(&str, Edit, &str); 18] = [
         ("version 0", |_| (0, vec![0; 4]), "damaged_weights"),
         ("version 7", |_| (0, vec![7, 0, 0, 0]), "damaged_weights"),
         ("another spec", |_| (6, b"TransfoSpec".to_vec()), "damaged_weights"),
@@ -275,6 +286,7 @@ fn a_ctranslate2_file_that_lies() {
             |b| (find(b, "encoder/conv1/weight\0"), b"encoder/conv1/weighx".to_vec()),
             "weight_mismatch",
         ),
+        ("a setting that nobody knows", |b| (find(b, "decoder/alibi\0"), b"decoder/alibj".to_vec()), "weight_mismatch"),
         (
             "no norm",
             |b| (find(b, "decoder/layer_norm/gamma\0"), b"decoder/layer_norm/gammx".to_vec()),
@@ -340,7 +352,7 @@ fn an_index_of_shards_that_leads_elsewhere() {
         ("[]", "invalid_config"),
         ("{}", "invalid_config"),
         (r#"{"weight_map": {"a": 1}}"#, "invalid_config"),
-        (r#"{"weight_map": {}}"#, "weight_mismatch"),
+        (r#"{"weight_map": {}}"#, "invalid_config"),
     ] {
         std::fs::write(&index, text).unwrap();
         assert_refused(&format!("index {text:?}"), load_weights(&folder), &[code]);

@@ -203,10 +203,14 @@ where
         options_check: engine.options_check(),
         fingerprint: engine.fingerprint(),
     };
+    for fallback in &model.info.fallbacks {
+        tracing::info!("fall-back: {fallback}");
+    }
     tracing::info!(
         model = model.info.name,
         device = model.info.device,
         dtype = model.info.dtype,
+        why = model.info.device_reason,
         ms = started.elapsed().as_millis(),
         "the model is loaded and warm"
     );

@@ -12,6 +12,7 @@ pub mod engine;
 mod error;
 mod inference_worker;
 mod logging;
+mod memory;
 pub mod model_choice;
 mod queue;
 mod request_id;

@@ -8,6 +8,7 @@ import tempfile
 import numpy as np
 import torch
 from ctranslate2.converters import TransformersConverter
+from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import WhisperForConditionalGeneration
@@ -144,16 +145,78 @@ def check_ct2(path: pathlib.Path, source: dict[str, np.ndarray], quantization: s
     }
 
 
+def write_pytorch(folder: pathlib.Path, model: WhisperForConditionalGeneration, state: dict[str, torch.Tensor]) -> None:
+    """What torch.save writes, in each of the ways that repositories hold it; every file is read back with torch.load."""
+    # As Hugging Face's own .bin files: the whole state dict, with proj_out.weight sharing embed_tokens' storage.
+    whole = model.state_dict()
+    torch.save(whole, folder / "pytorch_model.bin")
+
+    # torch before 1.6: no zip. Storage keys are addresses, so that the bytes differ from run to run.
+    (folder / "legacy").mkdir(exist_ok=True)
+    torch.save(whole, folder / "legacy" / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+
+    halves = {name: value.half() for name, value in state.items()}
+    (folder / "pytorch-f16").mkdir(exist_ok=True)
+    torch.save(halves, folder / "pytorch-f16" / "pytorch_model.bin")
+
+    # As transformers 4 shards a .bin; transformers 5 writes only safetensors.
+    (folder / "pytorch_sharded").mkdir(exist_ok=True)
+    n_bytes = sum(value.numel() * 4 for value in state.values())
+    split = split_torch_state_dict_into_shards(
+        state, filename_pattern="pytorch_model{suffix}.bin", max_shard_size=int(n_bytes * 0.6)
+    )
+    assert len(split.filename_to_tensors) == 2, split.filename_to_tensors.keys()
+    for name, tensors in split.filename_to_tensors.items():
+        # clone: a view of a shard's storage would bring the whole storage along
+        torch.save({tensor: state[tensor].clone() for tensor in tensors}, folder / "pytorch_sharded" / name)
+    write_json(folder / "pytorch_sharded" / "pytorch_model.bin.index.json", {
+        "metadata": split.metadata, "weight_map": split.tensor_to_filename,
+    })
+
+    # A training loop's checkpoint: wrapped, one tensor transposed in memory, a counter, and what the optimizer keeps.
+    tensors = dict(state)
+    name = "model.encoder.layers.0.fc1.weight"
+    tensors[name] = state[name].t().contiguous().t()
+    assert not tensors[name].is_contiguous()
+    tensors["batch_norm.num_batches_tracked"] = torch.tensor(7)
+    parameter = torch.nn.Parameter(torch.ones(2))
+    parameter.grad = torch.tensor([0.5, -0.5])
+    optimizer = torch.optim.AdamW([parameter])
+    optimizer.step()
+    (folder / "pytorch-wrapped").mkdir(exist_ok=True)
+    torch.save(
+        {"epoch": 3, "state_dict": tensors, "optimizer": optimizer.state_dict(), "loss": 0.25},
+        folder / "pytorch-wrapped" / "pytorch_model.bin",
+    )
+
+    (folder / "bf16").mkdir(exist_ok=True)
+    brains = {name: value.bfloat16() for name, value in state.items()}
+    save_file(brains, folder / "bf16" / "model.safetensors", {"format": "pt"})
+    (folder / "bf16" / "model.safetensors").chmod(0o644)
+
+    def check(found: dict[str, torch.Tensor], want: dict[str, torch.Tensor], extra: set[str]) -> None:
+        assert found.keys() == want.keys() | extra, found.keys() ^ want.keys()
+        assert all(found[k].dtype == want[k].dtype and torch.equal(found[k], want[k]) for k in want)
+
+    load = lambda path: torch.load(folder / path, weights_only=True)
+    check(load("pytorch_model.bin"), state, {"proj_out.weight"})
+    check(load("legacy/pytorch_model.bin"), state, {"proj_out.weight"})
+    check(load("pytorch-f16/pytorch_model.bin"), halves, set())
+    check(load("pytorch-wrapped/pytorch_model.bin")["state_dict"], state, {"batch_norm.num_batches_tracked"})
+    shards = [load(f"pytorch_sharded/{name}") for name in split.filename_to_tensors]
+    check(shards[0] | shards[1], state, set())
+    check(load_file(folder / "bf16" / "model.safetensors"), brains, set())
+
+
 def make(folder: pathlib.Path) -> None:
-    """Beside FOLDER/model.safetensors: f16/, sharded/, pytorch_model.bin, ct2-*/, and formats.json."""
+    """Beside FOLDER/model.safetensors: f16/, bf16/, sharded/, what torch.save writes, ct2-*/, and formats.json."""
     model = WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     state = load_file(folder / "model.safetensors")
 
     (folder / "f16").mkdir(exist_ok=True)
     save_file({k: v.half() for k, v in state.items()}, folder / "f16" / "model.safetensors", {"format": "pt"})
 
-    # As Hugging Face's own .bin files: the whole state dict, with proj_out.weight sharing embed_tokens' storage.
-    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    write_pytorch(folder, model, state)
 
     with tempfile.TemporaryDirectory() as tmp:
         tmp = pathlib.Path(tmp)

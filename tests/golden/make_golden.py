@@ -6,6 +6,8 @@ Parts, in order, one module each:
   mel    golden_mel.py    log-mel spectrograms                     <- transformers' WhisperFeatureExtractor
   tiny   golden_tiny.py   small seeded models, every stage of them <- transformers' Whisper
          golden_formats.py  the same weights in other file formats <- torch, safetensors, ctranslate2's converter
+  heads  golden_heads.py  intent heads in every form repositories have <- transformers' encoder, torch on top
+  wav2vec2  golden_wav2vec2.py  small seeded CTC models, every stage <- transformers' Wav2Vec2ForCTC
   rules  golden_rules.py  timestamp rules, median filter, DTW      <- transformers' generation code
   base   golden_base.py   what whisper-base says about the clips   <- transformers (and faster-whisper, for words)
 
@@ -20,12 +22,14 @@ import pathlib
 import torch
 
 import golden_base
+import golden_heads
 import golden_mel
 import golden_rules
 import golden_tiny
+import golden_wav2vec2
 
 HERE = pathlib.Path(__file__).resolve().parent
-PARTS = ["mel", "tiny", "rules", "base"]
+PARTS = ["mel", "tiny", "heads", "wav2vec2", "rules", "base"]
 
 
 def main() -> None:
@@ -41,7 +45,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     if "base" in args.only and args.base is None:
-        parser.error("'base' needs --base FOLDER; or say --only mel tiny rules")
+        parser.error("'base' needs --base FOLDER; or say --only mel tiny heads wav2vec2 rules")
 
     torch.set_num_threads(args.threads)
     torch.set_grad_enabled(False)
@@ -50,6 +54,10 @@ def main() -> None:
         golden_mel.make(clips, args.out / "mel")
     if "tiny" in args.only:
         golden_tiny.make(args.out)
+    if "heads" in args.only:
+        golden_heads.make(clips, args.out / "tiny-multilingual", args.out / "heads")
+    if "wav2vec2" in args.only:
+        golden_wav2vec2.make(clips, args.out)
     if "rules" in args.only:
         golden_rules.make(args.out / "rules")
     if "base" in args.only:

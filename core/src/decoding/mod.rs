@@ -3,12 +3,15 @@
 //! Follows `openai/whisper` `decoding.py` and `transcribe.py` (v20240930): inference ([`SpeechModel`]),
 //! logit filters ([`filters`]), token choice ([`greedy`], [`beam`]), one window with its fallbacks
 //! ([`window`]), and long audio by windows ([`transcribe`]) with segments ([`timestamps`]) and words
-//! ([`word_timing`]). Read in that order.
+//! ([`word_timing`]). Read in that order. A CTC model has no decoder to ask: [`ctc`] reads its words from the classes of
+//! each frame.
 //!
 //! Deviations: a clip of one window is padded as a waveform, as `transformers` does, not as a spectrogram;
 //! the number of tokens can be bounded by the clip's length.
 
 pub mod beam;
+pub mod ctc;
+mod ctc_beam;
 pub mod filters;
 pub mod greedy;
 pub mod timestamps;

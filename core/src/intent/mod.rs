@@ -7,10 +7,14 @@
 //!   `core/data/text_match.json`, fitted by `tests/intent/fit_text_match.py`.
 //! - [`text_match`]: the known phrases, ranked against what was heard.
 //! - [`slots`]: the values in the words.
+//! - [`head`]: intents from the sound itself, by a classifier on the encoder's states; its classes are named by
+//!   [`label_files`].
 //!
-//! Knows no audio, tensors or models.
+//! Knows no audio and no models; tensors in [`head`] alone.
 
 pub mod channel;
+pub mod head;
+pub mod label_files;
 pub mod labels;
 pub mod normalize;
 pub mod slots;

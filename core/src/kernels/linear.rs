@@ -22,6 +22,43 @@ pub enum Activation {
     None,
     /// The exact (erf) Gaussian error linear unit.
     Gelu,
+    /// `max(x, 0)`; NaN stays NaN.
+    Relu,
+}
+
+impl Activation {
+    /// Applies it to a tensor of any shape; on the CPU in place, where nobody else holds the tensor.
+    #[must_use]
+    pub fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+        if self == Self::None {
+            return x;
+        }
+        if is_cpu(&x.device()) {
+            let mut buffer = CpuBuffer::new(x);
+            self.apply_in_place(buffer.values_mut());
+            return buffer.into_tensor();
+        }
+        match self {
+            Self::None => x,
+            Self::Gelu => activation::gelu(x),
+            Self::Relu => activation::relu(x),
+        }
+    }
+
+    /// Applies it to a CPU slice, on all cores.
+    pub(super) fn apply_in_place(self, values: &mut [f32]) {
+        let apply = |chunk: &mut [f32]| match self {
+            Self::None => {}
+            Self::Gelu => Gelu {}.map_mut(chunk),
+            // Not `f32::max`, which would make 0 of NaN.
+            Self::Relu => chunk.iter_mut().filter(|v| **v < 0.0).for_each(|v| *v = 0.0),
+        };
+        if values.len() <= ELEMENTS_PER_TASK || self == Self::None {
+            apply(values);
+        } else {
+            values.par_chunks_mut(ELEMENTS_PER_TASK).for_each(apply);
+        }
+    }
 }
 
 /// Elements that one task of an element-wise pass takes: below this a second thread costs more.
@@ -111,17 +148,11 @@ impl Linear {
                     })
                     .expect("shapes were checked above")
                 });
-                if activation == Activation::Gelu {
-                    gelu_in_place(&mut out);
-                }
+                activation.apply_in_place(&mut out);
                 tensor_from(out, [batch, n_ctx, self.d_output], &device)
             }
             Weight::Device { weight, bias } => {
-                let out = burn::tensor::module::linear(x, weight.clone(), bias.clone());
-                match activation {
-                    Activation::None => out,
-                    Activation::Gelu => activation::gelu(out),
-                }
+                activation.forward(burn::tensor::module::linear(x, weight.clone(), bias.clone()))
             }
         }
     }
@@ -153,15 +184,6 @@ impl Linear {
             }
             Weight::Device { .. } => residual + self.forward(x, Activation::None),
         }
-    }
-}
-
-/// Exact gelu over a CPU slice, on all cores.
-fn gelu_in_place(values: &mut [f32]) {
-    if values.len() <= ELEMENTS_PER_TASK {
-        Gelu {}.map_mut(values);
-    } else {
-        values.par_chunks_mut(ELEMENTS_PER_TASK).for_each(|chunk| Gelu {}.map_mut(chunk));
     }
 }
 
@@ -198,6 +220,7 @@ mod tests {
             let expected = burn::tensor::module::linear(x.clone(), w, Some(b));
             close(linear.forward(x.clone(), Activation::None), expected.clone());
             close(linear.forward(x.clone(), Activation::Gelu), activation::gelu(expected.clone()));
+            close(linear.forward(x.clone(), Activation::Relu), activation::relu(expected.clone()));
             let residual = tensor_from(ramp(batch * n_ctx * d_output, 4), [batch, n_ctx, d_output], &device);
             let kept = residual.clone();
             close(linear.forward_add(residual.clone(), x), residual.clone() + expected);
@@ -211,8 +234,10 @@ mod tests {
         let linear = Linear::new(&[1.0, 2.0, 3.0, 4.0], None, 2, &device);
         for bad in [f32::NAN, f32::INFINITY] {
             let x = tensor_from(vec![bad, 1.0], [1, 1, 2], &device);
-            let out = linear.forward(x, Activation::None).try_into_vec_as::<f32>().unwrap();
-            assert!(out.iter().all(|v| !v.is_finite()), "{bad} became {out:?}");
+            for activation in [Activation::None, Activation::Relu] {
+                let out = linear.forward(x.clone(), activation).try_into_vec_as::<f32>().unwrap();
+                assert!(out.iter().all(|v| !v.is_finite()), "{bad} became {out:?}");
+            }
         }
     }
 }

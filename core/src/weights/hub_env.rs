@@ -26,20 +26,38 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         self.get("HF_ENDPOINT").unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned())
     }
 
-    /// `HF_HUB_OFFLINE`.
-    pub(super) fn offline(&self) -> bool {
-        self.get("HF_HUB_OFFLINE")
-            .is_some_and(|v| matches!(v.to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE"))
+    /// A switch, as huggingface_hub reads it: anything else is off.
+    fn is_on(&self, name: &str) -> bool {
+        self.get(name).is_some_and(|v| matches!(v.to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE"))
     }
 
-    /// `HF_TOKEN`, else what `hf auth login` stored; nothing under `HF_HUB_DISABLE_IMPLICIT_TOKEN`.
+    /// A path; `~/` is the user's home, which no shell has put there if the variable comes from a file.
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        let path = self.get(name)?;
+        match path.strip_prefix("~/") {
+            Some(rest) => Some(self.user()?.join(rest)),
+            None => Some(PathBuf::from(path)),
+        }
+    }
+
+    fn user(&self) -> Option<PathBuf> {
+        self.get("HOME").or_else(|| self.get("USERPROFILE")).map(PathBuf::from)
+    }
+
+    /// `HF_HUB_OFFLINE`.
+    pub(super) fn offline(&self) -> bool {
+        self.is_on("HF_HUB_OFFLINE")
+    }
+
+    /// `HF_TOKEN`, or its older name, else what `hf auth login` stored; nothing under
+    /// `HF_HUB_DISABLE_IMPLICIT_TOKEN`.
     pub(super) fn token(&self) -> Option<String> {
-        if self.get("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some() {
+        if self.is_on("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
             return None;
         }
-        self.get("HF_TOKEN").or_else(|| {
-            let stored = match self.get("HF_TOKEN_PATH") {
-                Some(path) => PathBuf::from(path),
+        self.get("HF_TOKEN").or_else(|| self.get("HUGGING_FACE_HUB_TOKEN")).or_else(|| {
+            let stored = match self.path("HF_TOKEN_PATH") {
+                Some(path) => path,
                 None => self.home()?.join("token"),
             };
             let token = std::fs::read_to_string(stored).ok()?;
@@ -49,21 +67,16 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
 
     /// `HF_HUB_CACHE`, else the folder `hub` of [`Self::home`].
     pub(super) fn cache(&self) -> Option<PathBuf> {
-        self.get("HF_HUB_CACHE")
-            .or_else(|| self.get("HUGGINGFACE_HUB_CACHE"))
-            .map(PathBuf::from)
+        self.path("HF_HUB_CACHE")
+            .or_else(|| self.path("HUGGINGFACE_HUB_CACHE"))
             .or_else(|| Some(self.home()?.join("hub")))
     }
 
     /// `HF_HOME`, else `huggingface` among the user's caches.
     fn home(&self) -> Option<PathBuf> {
-        self.get("HF_HOME")
-            .map(PathBuf::from)
-            .or_else(|| self.get("XDG_CACHE_HOME").map(|cache| PathBuf::from(cache).join("huggingface")))
-            .or_else(|| {
-                let home = self.get("HOME").or_else(|| self.get("USERPROFILE"))?;
-                Some(PathBuf::from(home).join(".cache").join("huggingface"))
-            })
+        self.path("HF_HOME")
+            .or_else(|| Some(self.path("XDG_CACHE_HOME")?.join("huggingface")))
+            .or_else(|| Some(self.user()?.join(".cache").join("huggingface")))
     }
 }
 
@@ -84,6 +97,7 @@ mod tests {
         assert_eq!(cache(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")]), Some("/x/huggingface/hub".into()));
         assert_eq!(cache(&[("HOME", "/h"), ("HF_HOME", "/f")]), Some("/f/hub".into()));
         assert_eq!(cache(&[("HF_HUB_CACHE", "/c"), ("HF_HOME", "/f")]), Some("/c".into()));
+        assert_eq!(cache(&[("HOME", "/h"), ("HF_HOME", "~/f")]), Some("/h/f/hub".into()));
         assert_eq!(cache(&[("HF_HOME", "")]), None);
     }
 
@@ -95,7 +109,10 @@ mod tests {
         std::fs::write(home.path().join("token"), "hf_stored\n").unwrap();
         assert_eq!(with(&[("HF_HOME", folder)]).token().as_deref(), Some("hf_stored"));
         assert_eq!(with(&[("HF_HOME", folder), ("HF_TOKEN", "hf_env")]).token().as_deref(), Some("hf_env"));
+        assert_eq!(with(&[("HUGGING_FACE_HUB_TOKEN", "hf_old")]).token().as_deref(), Some("hf_old"));
         assert_eq!(with(&[("HF_TOKEN", "hf_env"), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")]).token(), None);
+        let allowed = with(&[("HF_TOKEN", "hf_env"), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "0")]);
+        assert_eq!(allowed.token().as_deref(), Some("hf_env"));
     }
 
     #[test]

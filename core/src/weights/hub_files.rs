@@ -1,8 +1,8 @@
-//! What a repository holds, which of it a model needs, and which names are taken at all. No I/O.
+//! What a repository holds, and which of it a model needs. No I/O.
 //!
 //! Follows the hub's `GET /api/models/{repo}/revision/{revision}?blobs=true` as huggingface_hub's
-//! `model_info(files_metadata=True)` reads it (`hf_api.py`), and the rules of its `validate_repo_id`,
-//! made stricter: an owner is required.
+//! `model_info(files_metadata=True)` reads it (`hf_api.py`), and the names under which transformers saves
+//! an MMS model's adapters (`models/wav2vec2/modeling_wav2vec2.py`, `load_adapter`).
 //!
 //! Only files at the root of a repository are taken: every layout that is read here has its files there.
 
@@ -10,25 +10,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
+use super::hub_names::{adapter_files, adapter_language, is_hex, is_plain_name, leaves_the_folder};
 use crate::error::{Error, Result};
 
-/// The longest owner, repository name or file name that is taken.
-const MAX_NAME_BYTES: usize = 96;
-/// The longest branch or tag that is taken.
-const MAX_REVISION_BYTES: usize = 200;
-
 /// What says how to compute: dimensions, decoding, features, tokens, labels, calibration.
-const SETTINGS: [&str; 7] = [
+const SETTINGS: [&str; 8] = [
     "config.json",
     "generation_config.json",
     "preprocessor_config.json",
+    "processor_config.json",
     "tokenizer.json",
     "intent_labels.json",
     "label_map.json",
     "calibration.json",
 ];
 
-/// What stands in for `tokenizer.json` where there is none.
+/// What stands in for `tokenizer.json` where there is none; a CTC model (wav2vec2) has its vocabulary in it.
 const TOKENIZER_PARTS: [&str; 6] = [
     "vocab.json",
     "merges.txt",
@@ -70,16 +67,50 @@ impl Weights {
 pub(super) struct Selection {
     /// Everything but the weights.
     pub(super) settings: Vec<&'static str>,
+    /// The adapter of the language that was asked for.
+    pub(super) adapter: Option<String>,
     /// The weights.
     pub(super) weights: Weights,
 }
 
-/// Picks what a model needs among what there is; `None` if there are no weights.
-pub(super) fn select(has: impl Fn(&str) -> bool) -> Option<Selection> {
-    let weights = WEIGHTS.into_iter().find(|w| has(w.name()))?;
-    let parts: &[&'static str] = if has("tokenizer.json") { &[] } else { &TOKENIZER_PARTS };
+/// What a model cannot do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Absent {
+    /// Weights, in any format that is read.
+    Weights,
+    /// The adapter that was asked for.
+    Adapter,
+}
+
+/// Picks what a model needs among what there is. Without a language, no adapter: MMS has more than a
+/// thousand of them.
+///
+/// # Errors
+/// What is not there.
+pub(super) fn select(has: impl Fn(&str) -> bool, adapter: Option<&str>) -> std::result::Result<Selection, Absent> {
+    let weights = WEIGHTS.into_iter().find(|w| has(w.name())).ok_or(Absent::Weights)?;
+    let adapter = match adapter {
+        None => None,
+        Some(language) => Some(adapter_files(language).into_iter().find(|file| has(file)).ok_or(Absent::Adapter)?),
+    };
+    // A vocabulary without merges is a CTC model's: it is read even beside a `tokenizer.json`.
+    let is_ctc = has("vocab.json") && !has("merges.txt");
+    let parts: &[&'static str] = if has("tokenizer.json") && !is_ctc { &[] } else { &TOKENIZER_PARTS };
     let settings = SETTINGS.iter().chain(parts).copied().filter(|name| has(name)).collect();
-    Some(Selection { settings, weights })
+    Ok(Selection { settings, adapter, weights })
+}
+
+/// Names an adapter that is not there, and at most a dozen that are: those that are spelt most like it.
+pub(super) fn missing_adapter(wanted: &str, there: &BTreeSet<&str>) -> String {
+    const SHOWN: usize = 12;
+    let mut nearest: Vec<&str> = there.iter().copied().collect();
+    nearest.sort_by_key(|language| strsim::levenshtein(wanted, language));
+    let more = if nearest.len() > SHOWN { ", …" } else { "" };
+    nearest.truncate(SHOWN);
+    match nearest.len() {
+        0 => format!("the adapter '{wanted}' (the repository has none)"),
+        _ => format!("the adapter '{wanted}' (the repository has: {}{more})", nearest.join(", ")),
+    }
 }
 
 /// Every name that a loader may look for.
@@ -177,6 +208,11 @@ impl Listing {
     pub(super) fn file(&self, name: &str) -> Option<&RepoFile> {
         self.files.get(name)?.as_ref()
     }
+
+    /// The languages for which it has adapters.
+    pub(super) fn adapters(&self) -> BTreeSet<&str> {
+        self.files.keys().filter_map(|name| adapter_language(name)).collect()
+    }
 }
 
 #[derive(Deserialize)]
@@ -214,66 +250,6 @@ impl Sibling {
     }
 }
 
-fn is_hex(text: &str, digits: usize) -> bool {
-    text.len() == digits && text.bytes().all(|b| b.is_ascii_hexdigit())
-}
-
-/// Whether a revision is a commit, which never moves, and not a branch or tag.
-pub(super) fn is_commit(revision: &str) -> bool {
-    is_hex(revision, 40)
-}
-
-/// A name that is a path out of its folder, on this system or on another.
-fn leaves_the_folder(name: &str) -> bool {
-    name.starts_with(['/', '\\']) || name.contains('\0') || name.split(['/', '\\']).any(|part| part == "..")
-}
-
-/// A name that stays in its folder on every system.
-fn is_plain_name(name: &str) -> bool {
-    !matches!(name, "" | "." | "..")
-        && name.len() <= MAX_NAME_BYTES
-        && !name.chars().any(|c| matches!(c, '/' | '\\' | ':') || c.is_control())
-}
-
-/// Letters, digits, `.`, `_` and `-`, beginning with a letter or a digit, without `..`.
-fn is_word(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
-        && !text.contains("..")
-}
-
-/// Splits `owner/name`.
-///
-/// # Errors
-/// [`Error::InvalidParameter`] unless both are words that the hub allows. `--` is not: in a cache it
-/// separates the owner from the name.
-pub(super) fn split_repo(repo: &str) -> Result<(&str, &str)> {
-    let allowed = |part: &str| is_word(part) && part.len() <= MAX_NAME_BYTES && !part.contains("--");
-    repo.split_once('/').filter(|(owner, name)| allowed(owner) && allowed(name)).ok_or_else(|| {
-        Error::InvalidParameter {
-            name: "repo",
-            allowed: format!(
-                "it must be owner/name, such as openai/whisper-base: letters, digits, '.', '_' and '-', each at \
-                 most {MAX_NAME_BYTES} characters and beginning with a letter or a digit"
-            ),
-        }
-    })
-}
-
-/// Checks a branch, tag or commit.
-///
-/// # Errors
-/// [`Error::InvalidParameter`] unless it is made of words and slashes.
-pub(super) fn check_revision(revision: &str) -> Result<()> {
-    if revision.len() <= MAX_REVISION_BYTES && revision.split('/').all(is_word) {
-        return Ok(());
-    }
-    Err(Error::InvalidParameter {
-        name: "revision",
-        allowed: "it must be a branch, a tag or a commit: letters, digits, '.', '_', '-' and '/'".to_owned(),
-    })
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -282,7 +258,7 @@ mod tests {
     const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
     fn chosen(names: &[&str]) -> Option<Selection> {
-        select(|name| names.contains(&name))
+        select(|name| names.contains(&name), None).ok()
     }
 
     #[test]
@@ -307,42 +283,35 @@ mod tests {
     }
 
     #[test]
-    fn repository_ids_are_words() {
-        assert_eq!(split_repo("openai/whisper-large-v3").unwrap(), ("openai", "whisper-large-v3"));
-        let long = format!("a/{}", "b".repeat(MAX_NAME_BYTES + 1));
-        for repo in [
-            "",
-            "gpt2",
-            "a/",
-            "/a",
-            "a/b/c",
-            "../b",
-            "a/..",
-            "a/b..c",
-            "-a/b",
-            "a/.b",
-            "a b/c",
-            "a/b?c",
-            "a/b#c",
-            "a\\b/c",
-            "a/b%2f",
-            "a--b/c",
-            "ɛ/b",
-            "https://huggingface.co/a/b",
-            &long,
-        ] {
-            assert_eq!(split_repo(repo).unwrap_err().code(), "invalid_parameter", "{repo}");
-        }
+    fn a_ctc_model_comes_with_its_vocabulary() {
+        let vocabulary = ["vocab.json", "special_tokens_map.json", "tokenizer_config.json"];
+        let names = [&["config.json", "preprocessor_config.json", "model.safetensors"][..], &vocabulary].concat();
+        let wav2vec2 = chosen(&names).unwrap();
+        assert_eq!(wav2vec2.settings, [&["config.json", "preprocessor_config.json"][..], &vocabulary].concat());
+        let both = chosen(&[&names[..], &["tokenizer.json"]].concat()).unwrap();
+        assert!(vocabulary.iter().all(|name| both.settings.contains(name)), "{:?}", both.settings);
     }
 
     #[test]
-    fn revisions_are_words_and_slashes() {
-        for revision in ["main", "v1.0", "refs/pr/3", COMMIT] {
-            check_revision(revision).unwrap();
-        }
-        for revision in ["", "/main", "main/", "../main", "a/../b", "a b", "a?b", "-x", ".hidden"] {
-            assert_eq!(check_revision(revision).unwrap_err().code(), "invalid_parameter", "{revision}");
-        }
+    fn an_adapter_is_taken_where_its_language_is_asked_for() {
+        let names = ["model.safetensors", "adapter.aka.safetensors", "adapter.aka.bin", "adapter.fra.bin"];
+        let adapter = |language| select(|name| names.contains(&name), language).map(|s| s.adapter);
+        assert_eq!(adapter(None), Ok(None));
+        assert_eq!(adapter(Some("aka")), Ok(Some("adapter.aka.safetensors".to_owned())));
+        assert_eq!(adapter(Some("fra")), Ok(Some("adapter.fra.bin".to_owned())));
+        assert_eq!(adapter(Some("ewe")), Err(Absent::Adapter));
+        assert_eq!(select(|name| name.starts_with("adapter."), Some("aka")), Err(Absent::Weights));
+    }
+
+    #[test]
+    fn a_missing_adapter_is_answered_with_its_neighbours() {
+        let says = |there: &[&str]| missing_adapter("twi", &there.iter().copied().collect());
+        assert_eq!(says(&[]), "the adapter 'twi' (the repository has none)");
+        assert_eq!(says(&["aka", "ewe", "twb"]), "the adapter 'twi' (the repository has: twb, ewe, aka)");
+        let many: Vec<String> = ('a'..='z').map(|c| format!("zz{c}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let said = says(&many);
+        assert!(said.ends_with(", …)") && said.matches("zz").count() == 12, "{said}");
     }
 
     #[test]

@@ -14,8 +14,9 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::hub_download::is_complete;
+use super::hub_download::{is_complete, write_error};
 use super::hub_files::{self, Listing, RepoFile, Weights};
+use super::hub_names::{adapter_language, is_commit};
 use crate::error::{Error, Result};
 
 /// A plain folder's lock. It stays when the pull is over: to delete a lock file is to race with the next
@@ -49,7 +50,12 @@ impl Store {
     /// [`Error::InvalidParameter`] names the first file that is foreign.
     pub(super) fn check_unmixed(&self, listing: &Listing) -> Result<()> {
         let Self::Folder(folder) = self else { return Ok(()) };
-        match hub_files::known_names().find(|name| !listing.has(name) && folder.join(name).is_file()) {
+        let known = hub_files::known_names().map(str::to_owned).filter(|name| folder.join(name).is_file());
+        let adapters =
+            fs::read_dir(folder).into_iter().flatten().flatten().filter_map(|entry| {
+                entry.file_name().into_string().ok().filter(|name| adapter_language(name).is_some())
+            });
+        match known.chain(adapters).find(|name| !listing.has(name)) {
             None => Ok(()),
             Some(foreign) => Err(Error::InvalidParameter {
                 name: "to",
@@ -135,33 +141,42 @@ impl Store {
     /// [`Error::Io`].
     pub(super) fn finish(&self, revision: &str, commit: &str) -> Result<PathBuf> {
         let Self::Cache { repo, locks } = self else { return Ok(self.folder(commit)) };
-        if !hub_files::is_commit(revision) {
+        if !is_commit(revision) {
             let path = repo.join("refs").join(revision);
             let folder = path.parent().unwrap_or(repo);
             create_folder(folder)?;
             let _lock = lock_in(locks, "refs.lock")?;
             let new = folder.join(".new");
-            fs::write(&new, commit).map_err(writing)?;
+            // What an earlier run left; a link in its place would be written through.
+            match fs::remove_file(&new) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(writing(e)),
+                _ => fs::write(&new, commit).map_err(writing)?,
+            }
             fs::rename(&new, &path).map_err(writing)?;
         }
         Ok(self.folder(commit))
     }
 
-    /// The folder of a complete model that is already here, without asking the hub.
-    pub(super) fn local(&self, revision: &str) -> Option<PathBuf> {
+    /// The folder of a complete model that is already here, without asking the hub. Another program may
+    /// have put a part of a model into the cache: settings and weights are looked for, and the adapter of the
+    /// language that is asked for.
+    pub(super) fn local(&self, revision: &str, adapter: Option<&str>) -> Option<PathBuf> {
         let commit = match self {
-            Self::Cache { repo, .. } if !hub_files::is_commit(revision) => {
+            Self::Cache { repo, .. } if !is_commit(revision) => {
                 fs::read_to_string(repo.join("refs").join(revision)).ok()?.trim().to_owned()
             }
             _ => revision.to_owned(),
         };
         let in_cache = matches!(self, Self::Cache { .. });
-        if in_cache && !hub_files::is_commit(&commit) {
+        if in_cache && !is_commit(&commit) {
             return None;
         }
         let folder = self.folder(&commit);
         let is_there = |name: &str| folder.join(name).is_file();
-        let complete = match hub_files::select(is_there)?.weights {
+        let complete = match hub_files::select(is_there, adapter).ok()?.weights {
+            // CTranslate2's states its dimensions itself.
+            Weights::Single("model.bin") => true,
+            _ if !is_there("config.json") => false,
             Weights::Single(_) => true,
             Weights::Sharded(index) => fs::read(folder.join(index))
                 .ok()
@@ -181,7 +196,12 @@ impl Store {
 
 fn lock_in(folder: &Path, name: &str) -> Result<File> {
     create_folder(folder)?;
-    let lock = File::options().write(true).create(true).truncate(false).open(folder.join(name)).map_err(writing)?;
+    let path = folder.join(name);
+    // Opened through a link, it would be made wherever that points.
+    if path.is_symlink() {
+        return Err(writing(io::Error::other(format!("the file {name} in it is a link; delete it, and try again"))));
+    }
+    let lock = File::options().write(true).create(true).truncate(false).open(path).map_err(writing)?;
     match lock.lock() {
         Ok(()) => Ok(lock),
         // A file system without locks: the only one who pulls there does not need one.
@@ -195,5 +215,5 @@ fn create_folder(path: &Path) -> Result<()> {
 }
 
 fn writing(source: io::Error) -> Error {
-    Error::Io { what: "writing the model's folder".to_owned(), source }
+    write_error("writing the model's folder", source)
 }

@@ -1,7 +1,7 @@
 //! Names of the same tensors in different formats. The house's names are Hugging Face's
 //! (`model.encoder.layers.0.self_attn.q_proj.weight`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Where a tensor lies inside a CTranslate2 file: part `index` of `n_parts` equal row blocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,16 +57,50 @@ const OUTSIDE_LAYERS: [(&str, &str); 11] = [
     ("decoder/layer_norm/beta", "model.decoder.layer_norm.bias"),
 ];
 
-/// Hugging Face's names for a CTranslate2 Whisper's variables. Scalars of the format itself
-/// (`decoder/num_heads`, `…/weight_scale`, …) have none and are left out.
+/// What a stack (`encoder/…`, `decoder/…`) holds besides tensors: numbers and flags of the format itself, as
+/// `ctranslate2/specs/transformer_spec.py` and `whisper_spec.py` write them for a Whisper, now or in older versions.
+const SETTINGS: [&str; 12] = [
+    "activation",
+    "alibi",
+    "alibi_use_positive_positions",
+    "alignment_heads",
+    "alignment_layer",
+    "multi_query_attention",
+    "num_heads",
+    "pre_norm",
+    "scale_alibi",
+    "scale_embeddings",
+    "start_from_zero_embedding",
+    "with_relative_position",
+];
+
+/// Hugging Face's names for a CTranslate2 Whisper's variables. Settings of the format (`decoder/num_heads`) and the
+/// scales of quantised weights (`…/weight_scale`) have none and are left out; a variable that is nothing known keeps
+/// its own name, so that strict loading reports it.
 pub fn ct2_names<'a>(variables: impl Iterator<Item = &'a str>) -> BTreeMap<String, Ct2Part> {
+    let variables: BTreeSet<&str> = variables.collect();
     let mut names = BTreeMap::new();
-    for variable in variables {
-        for (index, name, n_parts) in hugging_face_names(variable) {
-            names.insert(name, Ct2Part { variable: variable.to_owned(), index, n_parts });
+    for variable in &variables {
+        let part = |index, n_parts| Ct2Part { variable: (*variable).to_owned(), index, n_parts };
+        let known = hugging_face_names(variable);
+        let is_scale = variable.strip_suffix("_scale").is_some_and(|weight| variables.contains(weight));
+        if known.is_empty() && !is_scale && !is_setting(variable) {
+            names.insert((*variable).to_owned(), part(0, 1));
+        }
+        for (index, name, n_parts) in known {
+            names.insert(name, part(index, n_parts));
         }
     }
     names
+}
+
+/// Whether a variable is one of the tensors that Hugging Face has too.
+pub(super) fn is_ct2_weight(variable: &str) -> bool {
+    !hugging_face_names(variable).is_empty()
+}
+
+fn is_setting(variable: &str) -> bool {
+    matches!(variable.split_once('/'), Some(("encoder" | "decoder", setting)) if SETTINGS.contains(&setting))
 }
 
 fn hugging_face_names(variable: &str) -> Vec<(usize, String, usize)> {
@@ -88,6 +122,33 @@ fn hugging_face_names(variable: &str) -> Vec<(usize, String, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_known_keeps_its_name() {
+        let variables = [
+            "decoder/alignment_heads",
+            "decoder/project_in/weight",
+            "encoder/conv1/weight",
+            "encoder/conv1/weight_scale",
+            "encoder/conv3/weight_scale",
+            "encoder/layer_0/num_heads",
+            "spec/pre_norm",
+        ];
+        let names = ct2_names(variables.into_iter());
+        let keys: Vec<&str> = names.keys().map(String::as_str).collect();
+        assert_eq!(
+            keys,
+            [
+                "decoder/project_in/weight",
+                "encoder/conv3/weight_scale",
+                "encoder/layer_0/num_heads",
+                "model.encoder.conv1.weight",
+                "spec/pre_norm",
+            ]
+        );
+        assert_eq!(names[variables[1]], Ct2Part { variable: variables[1].to_owned(), index: 0, n_parts: 1 });
+        assert!(is_ct2_weight(variables[2]) && !is_ct2_weight(variables[3]));
+    }
 
     #[test]
     fn fused_tensors_split_and_scalars_are_left_out() {

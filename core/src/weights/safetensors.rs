@@ -1,8 +1,10 @@
 //! `model.safetensors`, read in place.
 //!
 //! The container is checked by the `safetensors` crate (header at most 100 MB, offsets without holes,
-//! sizes that fit shapes and file); this file adds the number types and the shards' index.
+//! sizes that fit shapes and file); this file adds the number types. Several files that are one checkpoint are
+//! [`Shards`](super::shards::Shards).
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use safetensors::tensor::{Dtype, Metadata, SafeTensors};
@@ -19,7 +21,35 @@ pub struct Safetensors {
     metadata: Metadata,
     data_start: usize,
     file: String,
-    infos: HashMap<String, StoredType>,
+    elements: HashMap<String, Element>,
+}
+
+#[derive(Clone, Copy)]
+enum Element {
+    Float(StoredType),
+    /// What is not read, by its name.
+    Other(&'static str),
+}
+
+impl Element {
+    fn of(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => Self::Float(StoredType::F32),
+            Dtype::F16 => Self::Float(StoredType::F16),
+            Dtype::BF16 => Self::Float(StoredType::Bf16),
+            Dtype::F64 => Self::Float(StoredType::F64),
+            Dtype::BOOL => Self::Other("bool"),
+            Dtype::U8 => Self::Other("uint8"),
+            Dtype::I8 => Self::Other("int8"),
+            Dtype::U16 => Self::Other("uint16"),
+            Dtype::I16 => Self::Other("int16"),
+            Dtype::U32 => Self::Other("uint32"),
+            Dtype::I32 => Self::Other("int32"),
+            Dtype::U64 => Self::Other("uint64"),
+            Dtype::I64 => Self::Other("int64"),
+            _ => Self::Other("a number type that is not read"),
+        }
+    }
 }
 
 impl std::fmt::Debug for Safetensors {
@@ -32,8 +62,8 @@ impl Safetensors {
     /// Reads a file that is in memory.
     ///
     /// # Errors
-    /// [`Error::DamagedWeights`] if the container contradicts itself or holds a number type that is
-    /// none of f32, f16 and bf16.
+    /// [`Error::DamagedWeights`] if the container contradicts itself. A tensor that is neither f32, f16, bf16 nor f64
+    /// is no error until it is expected to be a weight.
     pub fn from_bytes(bytes: Vec<u8>, file: &str) -> Result<Self> {
         Self::new(Box::new(bytes), file)
     }
@@ -44,34 +74,29 @@ impl Safetensors {
         // `deserialize` also checks that the data is exactly as long as the header says.
         SafeTensors::deserialize(content).map_err(|e| damaged(e.to_string()))?;
         let (header_len, metadata) = SafeTensors::read_metadata(content).map_err(|e| damaged(e.to_string()))?;
-        let mut infos = HashMap::new();
-        for (name, info) in metadata.tensors() {
-            let dtype = match info.dtype {
-                Dtype::F32 => StoredType::F32,
-                Dtype::F16 => StoredType::F16,
-                Dtype::BF16 => StoredType::Bf16,
-                other => return Err(damaged(format!("{name} is {other:?}, expected F32, F16 or BF16"))),
-            };
-            infos.insert(name, dtype);
-        }
+        let elements = metadata.tensors().into_iter().map(|(name, info)| (name, Element::of(info.dtype))).collect();
         // 8 bytes of length stand before the header.
         let data_start = header_len + 8;
-        Ok(Self { bytes, metadata, data_start, file: file.to_owned(), infos })
+        Ok(Self { bytes, metadata, data_start, file: file.to_owned(), elements })
     }
 }
 
 impl WeightSource for Safetensors {
     fn names(&self) -> Vec<String> {
-        self.infos.keys().cloned().collect()
+        self.elements.keys().cloned().collect()
     }
 
     fn get(&self, name: &str) -> Option<StoredTensor<'_>> {
-        let dtype = *self.infos.get(name)?;
+        let element = *self.elements.get(name)?;
         let info = self.metadata.info(name)?;
         let (start, end) = info.data_offsets;
         let content: &[u8] = (*self.bytes).as_ref();
         let bytes = content.get(self.data_start + start..self.data_start + end)?;
-        Some(StoredTensor { shape: info.shape.clone(), data: StoredData::Float { dtype, bytes } })
+        let data = match element {
+            Element::Float(dtype) => StoredData::Float { dtype, bytes: Cow::Borrowed(bytes) },
+            Element::Other(type_name) => StoredData::Other { type_name },
+        };
+        Some(StoredTensor { shape: info.shape.clone(), data })
     }
 
     fn format(&self) -> &'static str {
@@ -80,41 +105,6 @@ impl WeightSource for Safetensors {
 
     fn file(&self) -> &str {
         &self.file
-    }
-}
-
-/// Several files that are one checkpoint.
-pub struct Shards(Vec<Safetensors>);
-
-impl std::fmt::Debug for Shards {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Shards").field(&self.0.len()).finish()
-    }
-}
-
-impl Shards {
-    /// Takes the files that an index names.
-    #[must_use]
-    pub fn new(files: Vec<Safetensors>) -> Self {
-        Self(files)
-    }
-}
-
-impl WeightSource for Shards {
-    fn names(&self) -> Vec<String> {
-        self.0.iter().flat_map(WeightSource::names).collect()
-    }
-
-    fn get(&self, name: &str) -> Option<StoredTensor<'_>> {
-        self.0.iter().find_map(|file| file.get(name))
-    }
-
-    fn format(&self) -> &'static str {
-        "safetensors"
-    }
-
-    fn file(&self) -> &str {
-        "model.safetensors.index.json"
     }
 }
 

@@ -79,7 +79,16 @@ impl WhisperConfig {
     /// # Errors
     /// [`Error::InvalidConfig`] if it is not JSON, lacks a field or asks for the impossible.
     pub fn from_json(json: &[u8]) -> Result<Self> {
-        let config: Self = serde_json::from_slice(json).map_err(|e| invalid("config.json", e.to_string()))?;
+        let json = serde_json::from_slice(json).map_err(|e| invalid("config.json", e.to_string()))?;
+        Self::from_value(&json)
+    }
+
+    /// As [`Self::from_json`], of JSON that was parsed.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] if it lacks a field or asks for the impossible.
+    pub fn from_value(json: &serde_json::Value) -> Result<Self> {
+        let config = Self::deserialize(json).map_err(|e| invalid("config.json", e.to_string()))?;
         config.check()?;
         Ok(config)
     }

@@ -109,6 +109,7 @@ impl TextDecoder {
         let embedding = take("embed_tokens.weight")?;
         let (rows, logits) =
             rayon::join(|| EmbeddingRows::new(&embedding), || Linear::new(&embedding, None, config.vocab_size, device));
+        drop(embedding); // a third of the model: not held while the blocks are loaded
         Ok(Self {
             token_embedding: Arc::new(rows),
             positional_embedding: Arc::new(take("embed_positions.weight")?),

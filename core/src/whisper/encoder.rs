@@ -9,17 +9,14 @@ use rayon::prelude::*;
 
 use super::config::WhisperConfig;
 use crate::error::{Error, Result};
-use crate::kernels::{Activation, LayerNorm, Linear, self_attention};
+use crate::kernels::{Activation, Conv1d, Conv1dShape, LayerNorm, Linear, self_attention};
 use crate::weights::Checkpoint;
-
-/// The convolutions see one neighbour on each side.
-const KERNEL_SIZE: usize = 3;
 
 /// Whisper's audio encoder.
 #[derive(Debug, Clone)]
 pub struct AudioEncoder {
-    conv1: Conv,
-    conv2: Conv,
+    conv1: Conv1d,
+    conv2: Conv1d,
     /// `[1, n_audio_ctx, n_state]`
     positional_embedding: Tensor<3>,
     blocks: Vec<EncoderBlock>,
@@ -48,9 +45,13 @@ impl AudioEncoder {
         let n_state = config.d_model;
         let take = |name: &str| checkpoint.take(&format!("model.encoder.{name}"));
         let positions = take("embed_positions.weight")?;
+        let conv = |name: &str, d_input: usize, stride: usize| -> Result<Conv1d> {
+            let shape = Conv1dShape { d_input, d_output: n_state, kernel_size: 3, stride, padding: 1, groups: 1 };
+            Ok(Conv1d::new(&take(&format!("{name}.weight"))?, Some(take(&format!("{name}.bias"))?), shape, device))
+        };
         Ok(Self {
-            conv1: Conv::new(&take("conv1.weight")?, take("conv1.bias")?, config.num_mel_bins, 1, device),
-            conv2: Conv::new(&take("conv2.weight")?, take("conv2.bias")?, n_state, 2, device),
+            conv1: conv("conv1", config.num_mel_bins, 1)?,
+            conv2: conv("conv2", n_state, 2)?,
             positional_embedding: Tensor::from_data(
                 TensorData::new(positions, [1, config.max_source_positions, n_state]),
                 device,
@@ -77,32 +78,33 @@ impl AudioEncoder {
         self.forward_stages(mel, None)
     }
 
+    /// All hidden states of one window, `n_layer + 1` of them: the embedded input, then what each block gave. The last
+    /// one is normalised, and the last block's own output is not among them: so transformers 5.23 answers
+    /// `output_hidden_states` (`utils/output_capturing.py`, `tie_last_hidden_states`), so weighted heads are trained.
+    ///
+    /// # Shapes
+    /// - mel: `[batch, n_mels, n_frames]`, as in [`AudioEncoder::forward`]
+    /// - each result: `[batch, n_frames / 2, n_state]`
+    ///
+    /// # Errors
+    /// As [`AudioEncoder::forward`].
+    pub fn forward_all(&self, mel: Tensor<3>) -> Result<Vec<Tensor<3>>> {
+        let mut x = self.embed(mel, None)?; // [batch, n_ctx, n_state]
+        let mut states = Vec::with_capacity(self.blocks.len() + 1);
+        for block in &self.blocks {
+            states.push(x.clone());
+            x = block.forward(x);
+        }
+        states.push(self.ln_post.forward(x));
+        Ok(states)
+    }
+
     /// As [`AudioEncoder::forward`], keeping what each stage gave.
     ///
     /// # Errors
     /// As [`AudioEncoder::forward`].
     pub fn forward_stages(&self, mel: Tensor<3>, mut stages: Option<&mut EncoderStages>) -> Result<Tensor<3>> {
-        let [batch, n_mels, n_frames] = mel.dims();
-        if n_mels != self.n_mels || n_frames == 0 || n_frames > self.n_frames || !n_frames.is_multiple_of(2) {
-            return Err(Error::ShapeMismatch {
-                tensor: "mel",
-                expected: vec![batch, self.n_mels, self.n_frames],
-                got: vec![batch, n_mels, n_frames],
-            });
-        }
-        let x = self.conv1.forward(mel.swap_dims(1, 2)); // [batch, n_frames, n_state]
-        if let Some(stages) = stages.as_deref_mut() {
-            stages.convs.push(x.clone());
-        }
-        let x = self.conv2.forward(x); // [batch, n_ctx, n_state]
-        if let Some(stages) = stages.as_deref_mut() {
-            stages.convs.push(x.clone());
-        }
-        let n_ctx = n_frames / 2;
-        let mut x = x + self.positional_embedding.clone().slice([0..1, 0..n_ctx]);
-        if let Some(stages) = stages.as_deref_mut() {
-            stages.embedded = Some(x.clone());
-        }
+        let mut x = self.embed(mel, stages.as_deref_mut())?;
         for block in &self.blocks {
             x = block.forward(x);
             if let Some(stages) = stages.as_deref_mut() {
@@ -111,45 +113,31 @@ impl AudioEncoder {
         }
         Ok(self.ln_post.forward(x))
     }
-}
 
-/// A convolution over time with gelu, as one product of unfolded frames: `n_ctx` rows of
-/// `KERNEL_SIZE * d_input` are what the product kernels are good at.
-#[derive(Debug, Clone)]
-struct Conv {
-    linear: Linear,
-    stride: usize,
-}
-
-impl Conv {
-    /// weight: `[d_output, d_input, KERNEL_SIZE]`
-    fn new(weight: &[f32], bias: Vec<f32>, d_input: usize, stride: usize, device: &Device) -> Self {
-        let d_output = bias.len();
-        let mut unfolded = Vec::with_capacity(weight.len()); // [d_output, KERNEL_SIZE, d_input]
-        for row in weight.chunks(d_input * KERNEL_SIZE) {
-            for k in 0..KERNEL_SIZE {
-                unfolded.extend(row.iter().skip(k).step_by(KERNEL_SIZE));
-            }
+    /// Both convolutions and the positions: `[batch, n_mels, n_frames]` to `[batch, n_frames / 2, n_state]`.
+    fn embed(&self, mel: Tensor<3>, mut stages: Option<&mut EncoderStages>) -> Result<Tensor<3>> {
+        let [batch, n_mels, n_frames] = mel.dims();
+        if n_mels != self.n_mels || n_frames == 0 || n_frames > self.n_frames || !n_frames.is_multiple_of(2) {
+            return Err(Error::ShapeMismatch {
+                tensor: "mel",
+                expected: vec![batch, self.n_mels, self.n_frames],
+                got: vec![batch, n_mels, n_frames],
+            });
         }
-        Self { linear: Linear::new(&unfolded, Some(bias), d_output, device), stride }
-    }
-
-    /// `[batch, n_ctx, d_input]` to `[batch, n_ctx / stride, d_output]`
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let [batch, n_ctx, d_input] = x.dims();
-        let edge = Tensor::zeros([batch, 1, d_input], &x.device());
-        let padded = Tensor::cat(vec![edge.clone(), x, edge], 1); // [batch, n_ctx + 2, d_input]
-        let n_out = (n_ctx - 1) / self.stride + 1;
-        let taps = (0..KERNEL_SIZE)
-            .map(|k| {
-                let end = k + (n_out - 1) * self.stride + 1;
-                padded
-                    .clone()
-                    .slice_dim(1, burn::tensor::Slice::new(k as isize, Some(end as isize), self.stride as isize))
-            })
-            .collect();
-        let unfolded = Tensor::cat(taps, 2); // [batch, n_out, KERNEL_SIZE * d_input]
-        self.linear.forward(unfolded, Activation::Gelu)
+        let x = self.conv1.forward(mel.swap_dims(1, 2), Activation::Gelu); // [batch, n_frames, n_state]
+        if let Some(stages) = stages.as_deref_mut() {
+            stages.convs.push(x.clone());
+        }
+        let x = self.conv2.forward(x, Activation::Gelu); // [batch, n_ctx, n_state]
+        if let Some(stages) = stages.as_deref_mut() {
+            stages.convs.push(x.clone());
+        }
+        let n_ctx = n_frames / 2;
+        let x = x + self.positional_embedding.clone().slice([0..1, 0..n_ctx]);
+        if let Some(stages) = stages {
+            stages.embedded = Some(x.clone());
+        }
+        Ok(x)
     }
 }
 

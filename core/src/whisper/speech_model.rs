@@ -43,6 +43,16 @@ impl WhisperOnDevice {
         let data = TensorData::new(mel.to_vec(), [1, n_mels, mel.len() / n_mels]);
         self.whisper.encoder.forward(Tensor::from_data(data, &self.device))
     }
+
+    /// A window of states that the encoder gave, ready for texts.
+    ///
+    /// # Shapes
+    /// - states: `[1, n_audio_ctx, n_state]`
+    #[must_use]
+    pub fn window_of(&self, states: Tensor<3>) -> EncodedWindow {
+        let cross = self.whisper.decoder.start(&states, 1);
+        EncodedWindow { states, cross }
+    }
 }
 
 impl SpeechModel for WhisperOnDevice {
@@ -54,9 +64,7 @@ impl SpeechModel for WhisperOnDevice {
     }
 
     async fn encode(&self, mel: &[f32]) -> Result<EncodedWindow> {
-        let states = self.encode_mel(mel)?;
-        let cross = self.whisper.decoder.start(&states, 1);
-        Ok(EncodedWindow { states, cross })
+        Ok(self.window_of(self.encode_mel(mel)?))
     }
 
     fn start(&self, window: &EncodedWindow, batch: usize) -> DecoderCache {

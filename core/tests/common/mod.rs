@@ -14,7 +14,7 @@ use okyeame_core::Result;
 use okyeame_core::audio::{DecodeLimits, Waveform, decode};
 use okyeame_core::decoding::DecodeOptions;
 use okyeame_core::tokenizer::{SpeechTask, Tokenizer};
-use okyeame_core::weights::folder::ModelFolder;
+use okyeame_core::weights::folder::{ModelFolder, WhisperFiles};
 use okyeame_core::whisper::{GenerationConfig, Whisper, WhisperOnDevice};
 use safetensors::{Dtype, SafeTensors};
 use serde::de::DeserializeOwned;
@@ -202,8 +202,12 @@ pub(crate) struct Loaded {
 
 impl Loaded {
     pub(crate) fn open(folder: &Path) -> Result<Self> {
-        let ModelFolder { config, generation, tokenizer_json, weights, .. } = ModelFolder::open(folder)?;
-        let device = Device::flex();
+        Self::open_on(folder, Device::flex())
+    }
+
+    pub(crate) fn open_on(folder: &Path, device: Device) -> Result<Self> {
+        let WhisperFiles { config, generation, tokenizer_json, weights } = ModelFolder::open(folder)?.into_whisper()?;
+        let tokenizer_json = tokenizer_json.expect("the fixtures can write");
         let whisper = Whisper::load(config, &*weights, &device)?;
         let alignment_heads = generation.alignment_heads.clone().unwrap_or_default();
         Ok(Self {

@@ -15,8 +15,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use okyeame_core::Recognizer;
+use okyeame_core::device::{Compute, DeviceChoice, DtypeChoice};
+use okyeame_core::recognizer::LoadOptions;
+use okyeame_core::weights::folder::{ModelFolder, OpenOptions};
 
 use crate::config::available_threads;
+use crate::memory;
 use crate::model_choice::ModelChoice;
 
 const EXAMPLES: &str = "\
@@ -29,7 +33,7 @@ Examples:
 
 Environment:
   HUGGINGFACE_MODEL_PATH   the model, where none is named     PORT        the server's port
-  HUGGINGFACE_MODEL_TYPE   single or multi: what it must be   LOG_LEVEL   DEBUG, INFO, WARN or ERROR
+  HUGGINGFACE_MODEL_TYPE   single or multi, over detection   LOG_LEVEL   DEBUG, INFO, WARN or ERROR
   HF_TOKEN, HF_HOME        the hub's token and cache          CUDA_VISIBLE_DEVICES=\"\" forces the CPU";
 
 /// Voice commands in Twi and English for online shops: speech in, intent out.
@@ -110,31 +114,87 @@ struct ModelArgs {
         hide_env = true
     )]
     model: Option<String>,
+    #[command(flatten)]
+    options: ModelOptions,
+    #[command(flatten)]
+    compute: ComputeArgs,
+}
+
+// What may be said about a model, however it is named.
+#[derive(Debug, Clone, clap::Args)]
+struct ModelOptions {
     /// A branch, tag or commit of the repository.
     #[arg(long, value_name = "REVISION")]
     revision: Option<String>,
+    /// The base of a model that is an intent head alone: a folder or a repository. Without it, the one that
+    /// the head names.
+    #[arg(long, value_name = "REPO_OR_FOLDER")]
+    base: Option<String>,
+    /// The language of the adapter, for models that have one for each (MMS): aka, eng, …
+    #[arg(long, value_name = "LANGUAGE")]
+    adapter: Option<String>,
+}
+
+impl ModelOptions {
+    fn revision(&self) -> Option<&str> {
+        self.revision.as_deref()
+    }
+
+    /// Adds what was said, and what HUGGINGFACE_MODEL_TYPE says.
+    fn apply(&self, choice: ModelChoice) -> Result<ModelChoice, CliError> {
+        let task = std::env::var("HUGGINGFACE_MODEL_TYPE").ok();
+        Ok(choice.with_base(self.base.as_deref()).with_adapter(self.adapter.as_deref()).with_task(task.as_deref())?)
+    }
+}
+
+// Where to compute.
+#[derive(Debug, Clone, Default, clap::Args)]
+struct ComputeArgs {
+    /// Where to compute: auto, cuda, wgpu or cpu (vulkan, if it was built in).
+    ///
+    /// auto takes the first of CUDA, a GPU through wgpu and the CPU that was built in and is there; the log
+    /// says which and why. CUDA_VISIBLE_DEVICES="" forces the CPU.
+    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = parsed::<DeviceChoice>)]
+    device: DeviceChoice,
+    /// The number type to compute in: auto, f32, f16 or bf16. auto is f32; the CPU knows only that.
+    #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = parsed::<DtypeChoice>)]
+    dtype: DtypeChoice,
+}
+
+/// A value of the command line by the core's own reading of it.
+fn parsed<T: std::str::FromStr<Err = okyeame_core::Error>>(text: &str) -> Result<T, String> {
+    text.parse::<T>().map_err(|e| e.to_string())
+}
+
+impl ComputeArgs {
+    fn choose(&self) -> okyeame_core::Result<Compute> {
+        Compute::choose(self.device, self.dtype, std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref())
+    }
 }
 
 impl ModelArgs {
     fn choice(&self) -> Result<ModelChoice, CliError> {
-        let task = std::env::var("HUGGINGFACE_MODEL_TYPE").ok();
-        Ok(ModelChoice::new(self.model.as_deref(), self.revision.as_deref()).with_task(task.as_deref())?)
+        self.options.apply(ModelChoice::new(self.model.as_deref(), self.options.revision()))
     }
 
     /// Finds the model, fetching it if need be, and loads it.
     fn load(&self) -> Result<Recognizer, CliError> {
-        Ok(load(&self.choice()?)?)
+        Ok(load(&self.choice()?, &self.compute)?)
     }
 }
 
 /// Finds a model, fetching it if need be, and loads it.
-fn load(choice: &ModelChoice) -> okyeame_core::Result<Recognizer> {
+fn load(choice: &ModelChoice, compute: &ComputeArgs) -> okyeame_core::Result<Recognizer> {
+    let compute = compute.choose()?;
     let progress = progress::Progress::new();
     let folder: PathBuf = choice.locate(&mut |event| progress.show(event))?;
+    let options = OpenOptions { adapter: choice.adapter().map(str::to_owned) };
+    let folder = ModelFolder::open_with(&folder, &options, &mut |base| {
+        choice.locate_base(base, &mut |event| progress.show(event))
+    })?;
     drop(progress);
-    let recognizer = Recognizer::load(&folder)?;
-    choice.check_task(recognizer.info())?;
-    Ok(recognizer)
+    memory::check(&folder)?;
+    Recognizer::from_folder(folder, LoadOptions { compute, task: choice.task() })
 }
 
 /// Bounds the threads of the arithmetic; `None` leaves a thread for each core. Gives their number.
@@ -167,12 +227,21 @@ mod tests {
             "okyeame recognize a.wav b.ogg --json --language tw --top-k 3 --no-transcribe --model models/x",
             "okyeame recognize -",
             "okyeame pull openai/whisper-base --revision main --to models/whisper-base",
-            "okyeame info models/whisper-base --json",
+            "okyeame pull facebook/mms-1b-all --adapter aka",
+            "okyeame info models/whisper-base --json --device cpu --dtype f32",
+            "okyeame info okyeame/twi-shop --base models/whisper-base",
+            "okyeame recognize a.wav --model facebook/mms-1b-all --adapter aka --device wgpu --dtype f16",
             "okyeame bench --serve --model models/whisper-base --threads 2",
         ] {
             assert!(Cli::try_parse_from(call.split(' ')).is_ok(), "{call}");
         }
-        for call in ["okyeame", "okyeame recognize", "okyeame server --port 99999", "okyeame pull"] {
+        for call in [
+            "okyeame",
+            "okyeame recognize",
+            "okyeame server --port 99999",
+            "okyeame pull",
+            "okyeame info x --device tpu",
+        ] {
             assert!(Cli::try_parse_from(call.split(' ')).is_err(), "{call}");
         }
     }

@@ -10,7 +10,7 @@ use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
-use crate::cli::{CliError, ModelArgs, limit_threads, load};
+use crate::cli::{CliError, ComputeArgs, ModelArgs, limit_threads, load};
 use crate::config::ServerConfig;
 use crate::engine::Engine;
 use crate::logging;
@@ -89,13 +89,13 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, CliError> {
         .enable_all()
         .build()
         .map_err(CliError::io("starting the runtime"))?;
-    let result = runtime.block_on(serve(config));
+    let result = runtime.block_on(serve(config, args.model.compute.clone()));
     // A clip that was given up may still be in a decoder: do not wait for it.
     runtime.shutdown_background();
     result
 }
 
-async fn serve(config: ServerConfig) -> Result<ExitCode, CliError> {
+async fn serve(config: ServerConfig, compute: ComputeArgs) -> Result<ExitCode, CliError> {
     let listener = bind(&config).await?;
     let address = listener.local_addr().map_err(CliError::io("reading the address"))?;
     tracing::info!(model = config.model.label(), "listening on http://{address}/, loading the model");
@@ -104,7 +104,7 @@ async fn serve(config: ServerConfig) -> Result<ExitCode, CliError> {
     }
     let drain_limit = config.request_timeout() + DRAIN_GRACE;
     let model = config.model.clone();
-    let server = Server::start(config, move || Ok(Box::new(load(&model)?) as Box<dyn Engine>))
+    let server = Server::start(config, move || Ok(Box::new(load(&model, &compute)?) as Box<dyn Engine>))
         .map_err(CliError::io("starting the model's thread"))?;
 
     let stopping = Arc::new(Notify::new());

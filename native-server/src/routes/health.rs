@@ -25,6 +25,8 @@ pub(crate) struct HealthReport {
     model_type: Option<String>,
     device: Option<String>,
     components: Components,
+    /// What the model's repository lacks, and what stands in for it.
+    fallbacks: Vec<String>,
     version: &'static str,
     uptime_s: f64,
 }
@@ -37,7 +39,7 @@ pub(crate) async fn health(State(server): State<Arc<Server>>) -> (StatusCode, Js
     let model = server.worker.model().ok();
     let components = match (&model, health) {
         (Some(model), Health::Healthy) => Components {
-            transcription: "healthy",
+            transcription: if model.info.transcription { "healthy" } else { "unavailable" },
             intent_classification: match model.info.task {
                 Task::Multi => "healthy",
                 // No intent head: the intent is matched from the words.
@@ -51,6 +53,7 @@ pub(crate) async fn health(State(server): State<Arc<Server>>) -> (StatusCode, Js
         model_type: model.as_ref().map(|model| model.info.model_type.clone()),
         device: model.as_ref().map(|model| model.info.device.clone()),
         components,
+        fallbacks: model.map(|model| model.info.fallbacks.clone()).unwrap_or_default(),
         version: env!("CARGO_PKG_VERSION"),
         uptime_s: server.started.elapsed().as_secs_f64(),
     };

@@ -1,0 +1,331 @@
+//! Where a model computes, and in which number type.
+//!
+//! One binary holds every device that it was built with (Cargo features `cuda`, `wgpu`, `vulkan`; the CPU is always
+//! there) and chooses when it starts: CUDA, then a GPU through wgpu, then the CPU. A software adapter, a graphics
+//! driver that computes on the CPU, is never chosen by itself: this project's own CPU kernels are much faster. It can
+//! be asked for by name, which is how the GPU path is tested without a GPU.
+//!
+//! Not for browsers: a device is started there with an `await` (issue 5).
+
+use std::str::FromStr;
+
+use burn::tensor::{Device, FloatDType};
+
+use crate::error::{Error, Result};
+
+/// Which device is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeviceChoice {
+    /// CUDA, then wgpu, then the CPU: the first that was built in and is there.
+    #[default]
+    Auto,
+    /// The first NVIDIA GPU.
+    Cuda,
+    /// The best adapter that wgpu finds, a software adapter included.
+    Wgpu,
+    /// As wgpu, but on Vulkan and with SPIR-V shaders. Never chosen by itself.
+    Vulkan,
+    /// This machine's processor.
+    Cpu,
+}
+
+impl FromStr for DeviceChoice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "auto" => Ok(Self::Auto),
+            "cuda" => Ok(Self::Cuda),
+            "wgpu" => Ok(Self::Wgpu),
+            "vulkan" => Ok(Self::Vulkan),
+            "cpu" => Ok(Self::Cpu),
+            _ => Err(Error::InvalidParameter {
+                name: "device",
+                allowed: "'auto', 'cuda', 'wgpu', 'vulkan' or 'cpu'".to_owned(),
+            }),
+        }
+    }
+}
+
+/// Which number type is wanted for weights and activations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DtypeChoice {
+    /// f32 on every device: half precision on a GPU is there to be asked for, and was not measured yet.
+    #[default]
+    Auto,
+    /// IEEE single.
+    F32,
+    /// IEEE half; GPUs only.
+    F16,
+    /// bfloat16; GPUs only.
+    Bf16,
+}
+
+impl DtypeChoice {
+    fn float(self) -> FloatDType {
+        match self {
+            Self::Auto | Self::F32 => FloatDType::F32,
+            Self::F16 => FloatDType::F16,
+            Self::Bf16 => FloatDType::BF16,
+        }
+    }
+
+    /// `f32`, `f16` or `bf16`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto | Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+impl FromStr for DtypeChoice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "auto" => Ok(Self::Auto),
+            "f32" | "float32" => Ok(Self::F32),
+            "f16" | "float16" => Ok(Self::F16),
+            "bf16" | "bfloat16" => Ok(Self::Bf16),
+            _ => Err(Error::InvalidParameter { name: "dtype", allowed: "'auto', 'f32', 'f16' or 'bf16'".to_owned() }),
+        }
+    }
+}
+
+/// A device that was chosen.
+#[derive(Debug, Clone)]
+pub struct Compute {
+    /// Burn's handle. New tensors on it have the chosen number type.
+    pub device: Device,
+    /// `cpu`, `cuda`, `wgpu` or `vulkan`.
+    pub name: &'static str,
+    /// `f32`, `f16` or `bf16`.
+    pub dtype: &'static str,
+    /// Why this one, for people.
+    pub reason: String,
+}
+
+impl Compute {
+    /// The CPU in f32, which is always there.
+    #[must_use]
+    pub fn cpu() -> Self {
+        Self { device: Device::flex(), name: "cpu", dtype: "f32", reason: "asked for".to_owned() }
+    }
+
+    /// Chooses a device as the caller and the environment want it.
+    ///
+    /// `cuda_visible` is the variable `CUDA_VISIBLE_DEVICES`; set and empty, it forces the CPU.
+    ///
+    /// # Errors
+    /// [`Error::DeviceUnavailable`] if a device that was asked for is not built in or not there, or does not compute
+    /// in the number type; [`Error::InvalidParameter`] if the variable forbids what was asked for.
+    pub fn choose(device: DeviceChoice, dtype: DtypeChoice, cuda_visible: Option<&str>) -> Result<Self> {
+        let forced_cpu = cuda_visible.is_some_and(|v| v.trim().is_empty());
+        if forced_cpu && !matches!(device, DeviceChoice::Auto | DeviceChoice::Cpu) {
+            return Err(Error::InvalidParameter {
+                name: "device",
+                allowed: "'auto' or 'cpu': CUDA_VISIBLE_DEVICES is set and empty, which forces the CPU; unset it to \
+                          use a GPU"
+                    .to_owned(),
+            });
+        }
+        let (name, device, reason) = match device {
+            DeviceChoice::Cpu => ("cpu", Device::flex(), "asked for".to_owned()),
+            DeviceChoice::Cuda => ("cuda", cuda()?, "asked for".to_owned()),
+            DeviceChoice::Wgpu => ("wgpu", wgpu()?, "asked for".to_owned()),
+            DeviceChoice::Vulkan => ("vulkan", vulkan()?, "asked for".to_owned()),
+            DeviceChoice::Auto if forced_cpu => {
+                ("cpu", Device::flex(), "CUDA_VISIBLE_DEVICES is empty, which forces the CPU".to_owned())
+            }
+            DeviceChoice::Auto => auto(),
+        };
+        configure(device, name, dtype, reason)
+    }
+}
+
+/// The first GPU that is there, else the CPU; and what spoke against each one before.
+fn auto() -> (&'static str, Device, String) {
+    let mut passed_over = Vec::new();
+    match cuda() {
+        Ok(device) => return ("cuda", device, "an NVIDIA GPU is there".to_owned()),
+        Err(e) => passed_over.push(reason_of(e)),
+    }
+    match gpu_of_wgpu() {
+        Ok(device) => return ("wgpu", device, format!("a GPU is there; {}", passed_over.join("; "))),
+        Err(e) => passed_over.push(reason_of(e)),
+    }
+    ("cpu", Device::flex(), passed_over.join("; "))
+}
+
+fn reason_of(error: Error) -> String {
+    match error {
+        Error::DeviceUnavailable { device, reason } => format!("{device}: {reason}"),
+        other => other.to_string(),
+    }
+}
+
+/// Gives the device its number type. Burn takes that once for each device of a process.
+fn configure(mut device: Device, name: &'static str, dtype: DtypeChoice, reason: String) -> Result<Compute> {
+    let unavailable = |reason: String| Error::DeviceUnavailable { device: name, reason };
+    let chosen = Compute { device: device.clone(), name, dtype: dtype.name(), reason };
+    if name == "cpu" {
+        return if dtype.float() == FloatDType::F32 {
+            Ok(chosen)
+        } else {
+            Err(unavailable(format!("it computes in f32 only, not in {}; leave --dtype out", dtype.name())))
+        };
+    }
+    if !started(|| device.supports_dtype(dtype.float()))
+        .ok_or_else(|| unavailable("it did not start; its driver may be damaged".to_owned()))?
+    {
+        return Err(unavailable(format!("this adapter does not compute in {}; use --dtype f32", dtype.name())));
+    }
+    // Configured before with the same type: nothing to do.
+    match device.configure(dtype.float()) {
+        Err(_) if device.settings().float_dtype != dtype.float() => {
+            Err(unavailable("it already computes in another number type in this process".to_owned()))
+        }
+        _ => Ok(chosen),
+    }
+}
+
+/// A driver that is broken panics inside Burn's lazy start instead of giving an error.
+fn started<R>(f: impl FnOnce() -> R) -> Option<R> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).ok()
+}
+
+/// That a device was not compiled in.
+#[allow(dead_code, reason = "unused where every device is built in")]
+fn not_built_in(device: &'static str) -> Error {
+    Error::DeviceUnavailable {
+        device,
+        reason: format!("this binary was built without it; build it with --features {device}"),
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn cuda() -> Result<Device> {
+    use burn::tensor::DeviceType;
+    let found = started(|| Device::enumerate(DeviceType::Cuda).into_vec()).unwrap_or_default();
+    found.into_iter().next().ok_or_else(|| Error::DeviceUnavailable {
+        device: "cuda",
+        reason: "no NVIDIA GPU and driver were found".to_owned(),
+    })
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda() -> Result<Device> {
+    Err(not_built_in("cuda"))
+}
+
+/// Every adapter that wgpu reaches.
+#[cfg(feature = "wgpu")]
+fn adapters() -> Vec<Device> {
+    use burn::tensor::DeviceType;
+    started(|| Device::enumerate(DeviceType::Wgpu).into_vec()).unwrap_or_default()
+}
+
+/// A GPU, not a software adapter.
+#[cfg(feature = "wgpu")]
+fn gpu_of_wgpu() -> Result<Device> {
+    use burn::tensor::DeviceKind;
+    let adapters = adapters();
+    [DeviceKind::DiscreteGpu(0), DeviceKind::IntegratedGpu(0), DeviceKind::VirtualGpu(0)]
+        .map(Device::wgpu)
+        .into_iter()
+        .find(|gpu| adapters.contains(gpu))
+        .ok_or_else(|| Error::DeviceUnavailable {
+            device: "wgpu",
+            reason: if adapters.is_empty() {
+                "no graphics adapter was found".to_owned()
+            } else {
+                "only a software adapter was found, which is slower than the CPU".to_owned()
+            },
+        })
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn gpu_of_wgpu() -> Result<Device> {
+    Err(not_built_in("wgpu"))
+}
+
+/// The best adapter, a software adapter where there is no other.
+#[cfg(feature = "wgpu")]
+fn wgpu() -> Result<Device> {
+    use burn::tensor::DeviceKind;
+    match gpu_of_wgpu() {
+        Ok(gpu) => Ok(gpu),
+        Err(_) if adapters().contains(&Device::wgpu(DeviceKind::Cpu)) => Ok(Device::wgpu(DeviceKind::Cpu)),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn wgpu() -> Result<Device> {
+    Err(not_built_in("wgpu"))
+}
+
+#[cfg(feature = "vulkan")]
+fn vulkan() -> Result<Device> {
+    use burn::tensor::{DeviceKind, DeviceType};
+    let adapters = started(|| Device::enumerate(DeviceType::Vulkan).into_vec()).unwrap_or_default();
+    [DeviceKind::DiscreteGpu(0), DeviceKind::IntegratedGpu(0), DeviceKind::VirtualGpu(0), DeviceKind::Cpu]
+        .map(Device::vulkan)
+        .into_iter()
+        .find(|gpu| adapters.contains(gpu))
+        .ok_or_else(|| Error::DeviceUnavailable {
+            device: "vulkan",
+            reason: "no adapter with a Vulkan driver was found".to_owned(),
+        })
+}
+
+#[cfg(not(feature = "vulkan"))]
+fn vulkan() -> Result<Device> {
+    Err(not_built_in("vulkan"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_in_any_case_and_others_refused() {
+        assert_eq!("CUDA".parse::<DeviceChoice>().unwrap(), DeviceChoice::Cuda);
+        assert_eq!(" auto ".parse::<DeviceChoice>().unwrap(), DeviceChoice::Auto);
+        assert_eq!("tpu".parse::<DeviceChoice>().unwrap_err().code(), "invalid_parameter");
+        assert_eq!("float16".parse::<DtypeChoice>().unwrap(), DtypeChoice::F16);
+        assert_eq!("int3".parse::<DtypeChoice>().unwrap_err().code(), "invalid_parameter");
+    }
+
+    #[test]
+    fn an_empty_cuda_visible_devices_forces_the_cpu() {
+        let chosen = Compute::choose(DeviceChoice::Auto, DtypeChoice::Auto, Some("")).unwrap();
+        assert_eq!((chosen.name, chosen.dtype), ("cpu", "f32"));
+        assert!(chosen.reason.contains("CUDA_VISIBLE_DEVICES"), "{}", chosen.reason);
+        for device in [DeviceChoice::Cuda, DeviceChoice::Wgpu, DeviceChoice::Vulkan] {
+            let error = Compute::choose(device, DtypeChoice::Auto, Some(" ")).unwrap_err();
+            assert_eq!(error.code(), "invalid_parameter");
+        }
+    }
+
+    #[test]
+    fn the_cpu_computes_in_f32_only_and_says_so() {
+        assert!(Compute::choose(DeviceChoice::Cpu, DtypeChoice::F32, None).is_ok());
+        let error = Compute::choose(DeviceChoice::Cpu, DtypeChoice::F16, None).unwrap_err();
+        assert_eq!(error.code(), "device_unavailable");
+        assert!(error.to_string().contains("f16"), "{error}");
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn a_device_that_is_not_built_in_says_how_to_get_it() {
+        let error = Compute::choose(DeviceChoice::Cuda, DtypeChoice::Auto, None).unwrap_err();
+        assert!(error.to_string().contains("--features cuda"), "{error}");
+        let chosen = Compute::choose(DeviceChoice::Auto, DtypeChoice::Auto, None).unwrap();
+        assert!(chosen.reason.contains("cuda"), "auto says what it passed over: {}", chosen.reason);
+    }
+}

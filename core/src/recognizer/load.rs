@@ -1,0 +1,317 @@
+//! From an opened model folder to a [`Recognizer`] on a device, and its description.
+
+use burn::tensor::Device;
+
+use super::words::{Transcriber, WhisperTranscriber};
+use super::{AudioHead, Recognizer};
+use crate::audio::{HOP_LENGTH, LogMelExtractor};
+use crate::device::Compute;
+use crate::error::{Error, Result};
+use crate::intent::head::IntentHead;
+use crate::intent::label_files::check_count;
+use crate::intent::text_match::PhraseBook;
+use crate::intent::{IntentInfo, built_in, label_id};
+use crate::model_info::{ModelInfo, Task};
+use crate::recognition::Risk;
+use crate::tokenizer::Tokenizer;
+use crate::wav2vec2::{Wav2Vec2, Wav2Vec2OnDevice};
+use crate::weights::folder::{Body, HeadFiles, ModelFolder, Wav2Vec2Files, WhisperFiles};
+use crate::weights::{Checkpoint, WeightSource};
+use crate::whisper::model::{encoder_tensors, expected_tensors};
+use crate::whisper::{AudioEncoder, GenerationConfig, Whisper, WhisperConfig, WhisperOnDevice};
+
+/// Where to load to, and what to make of it.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// The device.
+    pub compute: Compute,
+    /// Overrides what the folder is told to be: [`Task::Single`] leaves an intent head unused, [`Task::Multi`] insists on
+    /// one.
+    pub task: Option<Task>,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { compute: Compute::cpu(), task: None }
+    }
+}
+
+impl Recognizer {
+    /// Puts an opened model folder onto a device.
+    ///
+    /// # Errors
+    /// - [`Error::WeightMismatch`] with every tensor that is missing, unused or of the wrong shape;
+    /// - [`Error::DamagedWeights`] for values that are not finite;
+    /// - [`Error::InvalidConfig`] for a tokenizer or labels that do not fit, or a task that the folder cannot be.
+    pub fn from_folder(mut folder: ModelFolder, options: LoadOptions) -> Result<Self> {
+        let LoadOptions { compute, task } = options;
+        let can_write = !matches!(&folder.body, Body::Whisper(files) if files.tokenizer_json.is_none());
+        let head = folder.head.take();
+        let head = choose_head(head, task, can_write, &mut folder.fallbacks)?;
+        check_tensors(&folder.body, head.as_ref())?;
+        let mut info = blank_info(&folder, &compute);
+        let device = &compute.device;
+        let (transcriber, head) = match folder.body {
+            Body::Whisper(files) => {
+                describe_whisper(&mut info, &files);
+                let head = head.map(|head| load_head(head, &files, device, &mut info)).transpose()?;
+                let transcriber = match files.tokenizer_json {
+                    Some(_) => Some(Transcriber::Whisper(load_whisper(*files, device, &mut info)?)),
+                    None => None,
+                };
+                (transcriber, head)
+            }
+            Body::Wav2Vec2(files) => (Some(load_wav2vec2(*files, device, &mut info)?), None),
+        };
+        let intents = match &head {
+            Some(head) => intents_of(&head.labels),
+            None => built_in().to_vec(),
+        };
+        info.transcription = transcriber.is_some();
+        info.task = if head.is_some() { Task::Multi } else { Task::Single };
+        info.model_type = match (&transcriber, &head) {
+            (Some(Transcriber::Wav2Vec2 { .. }), _) => "wav2vec2",
+            (Some(Transcriber::Whisper(_)), None) => "whisper",
+            (Some(Transcriber::Whisper(_)), Some(_)) => "whisper_multitask",
+            (None, _) => "whisper_classifier",
+        }
+        .to_owned();
+        info.labels = intents.iter().map(|i| i.intent.clone()).collect();
+        if head.is_none() {
+            info.fallbacks.push("no intent head: the intent is matched from the words".to_owned());
+        } else {
+            info.fallbacks.push(
+                "no calibration: the intent head's probabilities are as it gives them, accepted from 0.5 on".to_owned(),
+            );
+        }
+        Ok(Self { compute, transcriber, head, phrases: PhraseBook::built_in(), intents, info })
+    }
+}
+
+/// Decides whether the head is used.
+fn choose_head(
+    head: Option<HeadFiles>,
+    task: Option<Task>,
+    can_write: bool,
+    fallbacks: &mut Vec<String>,
+) -> Result<Option<HeadFiles>> {
+    let refused =
+        |reason: &str| Error::InvalidConfig { file: "HUGGINGFACE_MODEL_TYPE".to_owned(), reason: reason.to_owned() };
+    match (head, task) {
+        (None, Some(Task::Multi)) => {
+            Err(refused("it says 'multi', but the weights hold no intent head; unset it, or say 'single'"))
+        }
+        (Some(_), Some(Task::Single)) if !can_write => {
+            Err(refused("it says 'single', but the model has no text decoder to take the intent's words from"))
+        }
+        (Some(_), Some(Task::Single)) => {
+            fallbacks.push("HUGGINGFACE_MODEL_TYPE is 'single': the intent head is not used".to_owned());
+            Ok(None)
+        }
+        (Some(head), task) if head.labels.is_none() && can_write => {
+            if task == Some(Task::Multi) {
+                return Err(refused(
+                    "it says 'multi', but nothing names the intent head's classes; add intent_labels.json",
+                ));
+            }
+            fallbacks.push("the intent head is not used: its classes have no names".to_owned());
+            Ok(None)
+        }
+        (head, _) => Ok(head),
+    }
+}
+
+/// Holds the tensors of the whole folder against what its architecture needs, so that one error tells everything.
+fn check_tensors(body: &Body, head: Option<&HeadFiles>) -> Result<()> {
+    let (mut missing, mut unused, mut misshapen) = (Vec::new(), Vec::new(), Vec::new());
+    let mut hold = |source: &dyn WeightSource, expected: &[(String, Vec<usize>)]| -> Result<()> {
+        match Checkpoint::new(source, expected, |_| false) {
+            Err(Error::WeightMismatch { missing: m, unused: u, misshapen: s }) => {
+                missing.extend(m);
+                unused.extend(u);
+                misshapen.extend(s);
+                Ok(())
+            }
+            other => other.map(|_| ()),
+        }
+    };
+    if let Body::Whisper(files) = body {
+        hold(&*files.weights, &tensors_of(files))?;
+        if let Some(head) = head {
+            hold(&*head.weights, &IntentHead::expected_tensors(&head.spec, &*head.weights)?)?;
+            if let Some(encoder) = &head.own_encoder {
+                hold(&**encoder, &encoder_tensors(&files.config))?;
+            }
+        }
+    }
+    if missing.is_empty() && unused.is_empty() && misshapen.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::WeightMismatch { missing, unused, misshapen })
+    }
+}
+
+fn tensors_of(files: &WhisperFiles) -> Vec<(String, Vec<usize>)> {
+    if files.tokenizer_json.is_some() { expected_tensors(&files.config) } else { encoder_tensors(&files.config) }
+}
+
+fn n_parameters(tensors: &[(String, Vec<usize>)]) -> u64 {
+    tensors.iter().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum()
+}
+
+fn load_encoder(weights: &dyn WeightSource, config: &WhisperConfig, device: &Device) -> Result<AudioEncoder> {
+    let checkpoint = Checkpoint::new(weights, &encoder_tensors(config), |_| false)?;
+    AudioEncoder::load(config, &checkpoint, device)
+}
+
+fn load_head(head: HeadFiles, files: &WhisperFiles, device: &Device, info: &mut ModelInfo) -> Result<AudioHead> {
+    let config = &files.config;
+    let expected = IntentHead::expected_tensors(&head.spec, &*head.weights)?;
+    let checkpoint = Checkpoint::new(&*head.weights, &expected, |_| false)?;
+    let window = head.spec.window;
+    let loaded = IntentHead::load(head.spec, &checkpoint, &*head.weights, device)?;
+    info.parameters += n_parameters(&expected);
+    let labels = match head.labels {
+        Some(labels) => {
+            check_count(&labels, loaded.n_labels())?;
+            labels.names
+        }
+        None => {
+            info.fallbacks.push("no labels: the intents are called LABEL_0, LABEL_1, …".to_owned());
+            (0..loaded.n_labels()).map(|i| format!("LABEL_{i}")).collect()
+        }
+    };
+    // Without a decoder nobody else has loaded the encoder.
+    let own_encoder = match (&head.own_encoder, &files.tokenizer_json) {
+        (Some(weights), _) => {
+            info.parameters += n_parameters(&encoder_tensors(config));
+            Some(load_encoder(&**weights, config, device)?)
+        }
+        (None, None) => Some(load_encoder(&*files.weights, config, device)?),
+        (None, Some(_)) => None,
+    };
+    info.head_window = Some(window.name().to_owned());
+    Ok(AudioHead {
+        head: loaded,
+        own_encoder,
+        extractor: LogMelExtractor::new(config.num_mel_bins),
+        window_samples: config.n_frames() * HOP_LENGTH,
+        labels,
+    })
+}
+
+fn load_whisper(files: WhisperFiles, device: &Device, info: &mut ModelInfo) -> Result<WhisperTranscriber> {
+    let WhisperFiles { config, generation, tokenizer_json, weights } = files;
+    let mut tokenizer = Tokenizer::from_json(&tokenizer_json.unwrap_or_default())?;
+    if !generation.is_multilingual.unwrap_or_else(|| config.is_multilingual()) {
+        tokenizer = tokenizer.english_only();
+    }
+    let whisper = Whisper::load(config, &*weights, device)?;
+    let languages = &tokenizer.special().languages;
+    info.multilingual = !languages.is_empty();
+    info.languages = languages.iter().map(|(code, _)| code.clone()).collect();
+    let GenerationConfig { suppress_tokens, begin_suppress_tokens, alignment_heads, .. } = &generation;
+    Ok(WhisperTranscriber {
+        extractor: LogMelExtractor::new(whisper.config.num_mel_bins),
+        suppress: token_list(suppress_tokens.as_deref(), &tokenizer)?,
+        begin_suppress: token_list(begin_suppress_tokens.as_deref(), &tokenizer)?,
+        // 1.0 s, as the reference has it where the checkpoint says nothing.
+        max_initial_timestamp_index: generation.max_initial_timestamp_index.or(Some(50)),
+        model: WhisperOnDevice {
+            whisper,
+            device: device.clone(),
+            alignment_heads: alignment_heads.clone().unwrap_or_default(),
+        },
+        tokenizer,
+    })
+}
+
+fn load_wav2vec2(files: Wav2Vec2Files, device: &Device, info: &mut ModelInfo) -> Result<Transcriber> {
+    let Wav2Vec2Files { config, vocabulary, do_normalize, adapter, weights } = files;
+    info.model_size = match config.hidden_size {
+        768 => "base",
+        1024 => "large",
+        1280 | 1920 => "xlarge",
+        _ => "custom",
+    }
+    .to_owned();
+    info.n_audio_state = config.hidden_size;
+    info.n_audio_head = config.num_attention_heads;
+    info.n_audio_layer = config.num_hidden_layers;
+    info.n_vocab = Some(config.vocab_size);
+    info.languages = adapter.iter().cloned().collect();
+    let model = Wav2Vec2::load(config, &*weights, device)?;
+    info.parameters = model.n_parameters();
+    let model = Wav2Vec2OnDevice::new(model, vocabulary, do_normalize)?;
+    Ok(Transcriber::Wav2Vec2 { model, language: adapter })
+}
+
+/// A list of tokens; `-1` stands for the tokenizer's list of non-speech tokens.
+fn token_list(tokens: Option<&[i64]>, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+    let mut list = Vec::new();
+    for token in tokens.unwrap_or_default() {
+        match u32::try_from(*token) {
+            Ok(token) => list.push(token),
+            Err(_) if *token == -1 => list.extend(tokenizer.non_speech_tokens()?),
+            Err(_) => {}
+        }
+    }
+    Ok(list)
+}
+
+/// A model's own labels as intents. What this crate does not know, it cannot call harmless: a shop asks first.
+fn intents_of(labels: &[String]) -> Vec<IntentInfo> {
+    let intent = |(id, label): (usize, &String)| match label_id(label) {
+        Some(known) => IntentInfo { id, ..built_in()[known].clone() },
+        None => IntentInfo { id, intent: label.clone(), means: None, risk: Risk::Confirm, slots: Vec::new() },
+    };
+    labels.iter().enumerate().map(intent).collect()
+}
+
+fn describe_whisper(info: &mut ModelInfo, files: &WhisperFiles) {
+    let config = &files.config;
+    let can_write = files.tokenizer_json.is_some();
+    let of_decoder = |n: usize| can_write.then_some(n);
+    info.model_size = config.model_size().to_owned();
+    info.parameters = n_parameters(&tensors_of(files));
+    info.n_mels = Some(config.num_mel_bins);
+    info.n_audio_ctx = Some(config.max_source_positions);
+    info.n_audio_state = config.d_model;
+    info.n_audio_head = config.encoder_attention_heads;
+    info.n_audio_layer = config.encoder_layers;
+    info.n_text_ctx = of_decoder(config.max_target_positions);
+    info.n_text_layer = of_decoder(config.decoder_layers);
+    info.n_vocab = of_decoder(config.vocab_size);
+}
+
+/// What is known before the model is.
+fn blank_info(folder: &ModelFolder, compute: &Compute) -> ModelInfo {
+    ModelInfo {
+        name: folder.name.clone(),
+        architecture: folder.architecture.clone(),
+        model_type: String::new(),
+        task: Task::Single,
+        transcription: false,
+        base: folder.base.clone(),
+        model_size: "custom".to_owned(),
+        parameters: 0,
+        weight_format: folder.weight_format.to_owned(),
+        stored_dtype: folder.stored_dtype().to_owned(),
+        dtype: compute.dtype.to_owned(),
+        device: compute.name.to_owned(),
+        device_reason: compute.reason.clone(),
+        n_mels: None,
+        n_audio_ctx: None,
+        n_audio_state: 0,
+        n_audio_head: 0,
+        n_audio_layer: 0,
+        n_text_ctx: None,
+        n_text_layer: None,
+        n_vocab: None,
+        multilingual: false,
+        languages: Vec::new(),
+        head_window: None,
+        labels: Vec::new(),
+        fallbacks: folder.fallbacks.clone(),
+    }
+}

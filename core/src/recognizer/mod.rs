@@ -1,0 +1,332 @@
+//! The one way through: a waveform in, a [`Recognition`] out.
+//!
+//! ```text
+//!                              ┌─ AudioEncoder ─ IntentHead ─ predictions ────────────────────┐
+//! Waveform ─ find speech ──────┤                                                              ├─ Recognition
+//!                              └─ Transcriber (Whisper or wav2vec 2.0) ─ words ─ PhraseBook ──┘
+//! ```
+//! Silence is answered before any model runs. A model with an intent head answers from the sound, and makes words only
+//! if they are asked for; a model without one makes the words first, from the whole clip on a full window, as an
+//! unadapted decoder needs it, and matches the intent from them.
+//!
+//! Read in this order: this file, [`load`] (a folder becomes a recogniser), [`words`] (who writes them), [`answer`].
+//!
+//! Everything that waits for a device is `async`; a native caller blocks at its own edge.
+
+mod answer;
+mod load;
+mod words;
+
+use std::path::Path;
+
+use burn::tensor::{Tensor, TensorData};
+use serde::Serialize;
+use web_time::Instant;
+
+pub use load::LoadOptions;
+
+use crate::audio::{HOP_LENGTH, LogMelExtractor, SAMPLE_RATE_HZ, SpeechSpan, Waveform, find_speech};
+use crate::decoding::{TranscribeOptions, Transcript};
+use crate::device::Compute;
+use crate::error::{Error, Result};
+use crate::intent::head::{HeadWindow, IntentHead, rank, softmax};
+use crate::intent::text_match::{Heard, PhraseBook};
+use crate::intent::{IntentInfo, built_in, slots};
+use crate::kernels;
+use crate::language::SpeechLanguage;
+use crate::model_info::ModelInfo;
+use crate::recognition::{IntentSource, Recognition, Slot, TimingsMs};
+use crate::weights::folder::ModelFolder;
+use crate::whisper::{AudioEncoder, EncodedWindow};
+use answer::Verdict;
+use words::{Transcriber, Words};
+
+/// Most candidates that a client may ask for.
+pub const MAX_TOP_K: usize = 100;
+/// Most texts that a client may have searched side by side.
+pub const MAX_BEAM_SIZE: usize = 16;
+
+/// Added behind the speech in a fitted window.
+const FITTED_TAIL_SAMPLES: usize = SAMPLE_RATE_HZ as usize / 10; // 1600 samples, 0.1 s
+/// Encoder positions are two mel frames apart.
+const FITTED_STEP_SAMPLES: usize = 2 * HOP_LENGTH; // 320 samples
+
+/// What a client asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct RecognizeOptions {
+    /// Candidates in the answer, `1..=100`.
+    pub top_k: usize,
+    /// `tw` (also when absent), any Whisper code, or `auto`.
+    pub language: Option<String>,
+    /// Whether the words belong in the answer.
+    pub transcribe: bool,
+    /// Texts searched side by side, `1..=16`; 1 is greedy.
+    pub beam_size: usize,
+}
+
+impl Default for RecognizeOptions {
+    fn default() -> Self {
+        Self { top_k: 5, language: None, transcribe: true, beam_size: 1 }
+    }
+}
+
+/// Checks options without a model at hand, so that a bad request is refused before it waits for one.
+#[derive(Debug, Clone)]
+pub struct OptionsCheck {
+    languages: Vec<String>,
+}
+
+impl OptionsCheck {
+    /// Whether the options are in range.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`], [`Error::UnsupportedLanguage`].
+    pub fn check(&self, options: &RecognizeOptions) -> Result<()> {
+        for (name, value, max) in [("top_k", options.top_k, MAX_TOP_K), ("beam_size", options.beam_size, MAX_BEAM_SIZE)]
+        {
+            if value == 0 || value > max {
+                return Err(Error::InvalidParameter { name, allowed: format!("1 to {max}") });
+            }
+        }
+        SpeechLanguage::parse(options.language.as_deref(), &self.languages).map(|_| ())
+    }
+}
+
+/// Where the time of the command path went.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct CommandTimings {
+    /// Trim and log-mel.
+    pub features_ms: f64,
+    /// The encoder on the fitted window.
+    pub encoder_ms: f64,
+    /// Encoder positions of the fitted window.
+    pub n_audio_ctx: usize,
+}
+
+/// A model with everything around it.
+pub struct Recognizer {
+    compute: Compute,
+    transcriber: Option<Transcriber>,
+    head: Option<AudioHead>,
+    phrases: &'static PhraseBook,
+    intents: Vec<IntentInfo>,
+    info: ModelInfo,
+}
+
+/// An intent head, and the encoder that it reads.
+struct AudioHead {
+    head: IntentHead,
+    /// `None`: the Whisper that also writes the words.
+    own_encoder: Option<AudioEncoder>,
+    extractor: LogMelExtractor,
+    /// The longest clip that it sees; what is longer is cut.
+    window_samples: usize,
+    labels: Vec<String>,
+}
+
+impl std::fmt::Debug for Recognizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recognizer").field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+impl Recognizer {
+    /// Loads a model folder, complete in itself, onto the CPU.
+    ///
+    /// # Errors
+    /// As [`Self::from_folder`], and what [`ModelFolder::open`] says.
+    pub fn load(folder: &Path) -> Result<Self> {
+        Self::from_folder(ModelFolder::open(folder)?, LoadOptions::default())
+    }
+
+    /// What the model is.
+    #[must_use]
+    pub fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    /// The intents in class order.
+    #[must_use]
+    pub fn intents(&self) -> &[IntentInfo] {
+        &self.intents
+    }
+
+    /// A check of options that can travel to another thread.
+    #[must_use]
+    pub fn options_check(&self) -> OptionsCheck {
+        OptionsCheck { languages: self.info.languages.clone() }
+    }
+
+    /// Recognises one clip.
+    ///
+    /// `filename`, `request_id`, `timings_ms.decode_audio` and `.queue`, `processing_time_ms` and the
+    /// receipt's `reason` and `bytes_sent` are the caller's to fill in.
+    ///
+    /// # Errors
+    /// Bad options, and what the model or its device says. Silence and speech that is no command are
+    /// answers, not errors.
+    pub async fn recognize(&self, audio: &Waveform, options: &RecognizeOptions) -> Result<Recognition> {
+        self.options_check().check(options)?;
+        let language = SpeechLanguage::parse(options.language.as_deref(), &self.info.languages)?;
+        let started = Instant::now();
+        let speech = find_speech(audio.samples());
+        let mut timings = TimingsMs { features: ms_since(started), ..TimingsMs::default() };
+        let Some(speech) = speech else {
+            // No model runs.
+            let words = Words { no_speech: true, ..Words::new(&language) };
+            return Ok(self.answer(words, Verdict::no_speech(self.source()), options, timings));
+        };
+        let (by_sound, window) = match &self.head {
+            Some(head) => {
+                let (verdict, window) = self.classify(head, audio, &speech, &mut timings).await?;
+                (Some(verdict), window)
+            }
+            None => (None, None),
+        };
+        let words = match &self.transcriber {
+            Some(transcriber) if options.transcribe || by_sound.is_none() => {
+                transcriber.words(audio, window, &language, options, &mut timings).await?
+            }
+            _ => Words::new(&language),
+        };
+        let started = Instant::now();
+        let heard: Vec<Heard<'_>> = words.text.iter().map(|(language, text)| Heard { language, text }).collect();
+        let verdict = match by_sound {
+            Some(verdict) => Verdict { slots: self.slots_of(&verdict, &heard), ..verdict },
+            None if words.says_nothing() => Verdict::no_speech(IntentSource::Transcript),
+            None => self.phrases.rank(&heard).into(),
+        };
+        timings.intent += ms_since(started);
+        Ok(self.answer(words, verdict, options, timings))
+    }
+
+    /// The words of one clip, of any length, with segments and, if asked for, word times.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedLanguage`], [`Error::UnsupportedModel`] for a model that cannot write, and what the model or
+    /// its device says.
+    pub async fn transcribe(
+        &self,
+        audio: &Waveform,
+        language: Option<&str>,
+        options: &TranscribeOptions,
+    ) -> Result<Transcript> {
+        let language = SpeechLanguage::parse(language, &self.info.languages)?;
+        self.transcriber()?.transcribe(audio, &language, options).await
+    }
+
+    /// The command path up to where an intent head reads: speech only, fitted window, encoder.
+    ///
+    /// # Errors
+    /// [`Error::EmptyAudio`] if nobody speaks, [`Error::UnsupportedModel`] if the model has no such encoder, and what
+    /// the device says.
+    pub async fn encode_command(&self, audio: &Waveform) -> Result<CommandTimings> {
+        let Transcriber::Whisper(whisper) = self.transcriber()? else {
+            return Err(self.cannot("its encoder takes no fitted window"));
+        };
+        let started = Instant::now();
+        let speech = find_speech(audio.samples()).ok_or(Error::EmptyAudio)?;
+        let samples = fitted(audio, &speech, whisper.window_samples());
+        let mel = whisper.extractor.extract_padded(samples.0, samples.1)?;
+        let features_ms = ms_since(started);
+        let started = Instant::now();
+        let states = whisper.model.encode_mel(&mel.data)?;
+        let [_, n_audio_ctx, _] = states.dims();
+        // Reading back is what waits for the device.
+        let values = kernels::read(states, "encoder").await?;
+        if values.iter().any(|v| !v.is_finite()) {
+            return Err(Error::NotFinite { stage: "encoder" });
+        }
+        Ok(CommandTimings { features_ms, encoder_ms: ms_since(started), n_audio_ctx })
+    }
+
+    fn transcriber(&self) -> Result<&Transcriber> {
+        self.transcriber.as_ref().ok_or_else(|| self.cannot("it has no text decoder, so it gives intents and no words"))
+    }
+
+    fn cannot(&self, reason: &str) -> Error {
+        Error::UnsupportedModel { architecture: self.info.architecture.clone(), reason: reason.to_owned() }
+    }
+
+    fn source(&self) -> IntentSource {
+        if self.head.is_some() { IntentSource::AudioHead } else { IntentSource::Transcript }
+    }
+
+    /// The intent from the sound; and the encoding of the clip, if the words can be made of it as well.
+    async fn classify(
+        &self,
+        head: &AudioHead,
+        audio: &Waveform,
+        speech: &SpeechSpan,
+        timings: &mut TimingsMs,
+    ) -> Result<(Verdict, Option<EncodedWindow>)> {
+        let started = Instant::now();
+        let (samples, n_samples) = match head.head.window() {
+            HeadWindow::Fitted => fitted(audio, speech, head.window_samples),
+            HeadWindow::Full => {
+                let n_samples = audio.samples().len().min(head.window_samples);
+                (&audio.samples()[..n_samples], head.window_samples)
+            }
+        };
+        let mel = head.extractor.extract_padded(samples, n_samples)?;
+        timings.features += ms_since(started);
+        let started = Instant::now();
+        let shared = match &self.transcriber {
+            Some(Transcriber::Whisper(whisper)) if head.own_encoder.is_none() => Some(whisper),
+            _ => None,
+        };
+        let encoder = match (&head.own_encoder, shared) {
+            (Some(encoder), _) => encoder,
+            (None, Some(whisper)) => &whisper.model.whisper.encoder,
+            (None, None) => return Err(Error::ModelNotFound { what: "the intent head's encoder".to_owned() }),
+        };
+        let n_mels = mel.data.len() / mel.n_frames;
+        let mel =
+            Tensor::from_data(TensorData::new(mel.data, [1, n_mels, n_samples / HOP_LENGTH]), &self.compute.device);
+        let states = if head.head.needs_all_states() { encoder.forward_all(mel)? } else { vec![encoder.forward(mel)?] };
+        let whole_clip = head.head.window() == HeadWindow::Full && audio.samples().len() <= head.window_samples;
+        let window = match (shared.filter(|_| whole_clip), states.last()) {
+            (Some(whisper), Some(states)) => Some(whisper.model.window_of(states.clone())),
+            _ => None,
+        };
+        timings.encoder += ms_since(started);
+        let started = Instant::now();
+        let logits = head.head.classify(states).await?;
+        let ranking = rank(&softmax(logits.first().map_or(&[][..], Vec::as_slice)), &head.labels);
+        timings.intent += ms_since(started);
+        let verdict = Verdict {
+            predictions: ranking.predictions,
+            rejection: ranking.rejection,
+            slots: Vec::new(),
+            source: IntentSource::AudioHead,
+        };
+        Ok((verdict, window))
+    }
+
+    /// The values of an intent that the sound told, from the words, where there are any.
+    fn slots_of(&self, verdict: &Verdict, heard: &[Heard<'_>]) -> Vec<Slot> {
+        let Some((best, _)) = verdict.predictions.first().filter(|_| verdict.rejection.is_none()) else {
+            return Vec::new();
+        };
+        let intent = &self.intents[*best];
+        let ranking = self.phrases.rank(heard);
+        let same = ranking.predictions.first().is_some_and(|(id, _)| built_in()[*id].intent == intent.intent);
+        match heard.first() {
+            // The phrase that was matched knows more than the words alone.
+            Some(_) if same => ranking.slots,
+            Some(heard) => slots::find_slots(heard.text, &intent.slots, "", &serde_json::Map::new()),
+            None => Vec::new(),
+        }
+    }
+}
+
+/// The speech of a clip, and the length of its fitted window.
+fn fitted<'a>(audio: &'a Waveform, speech: &SpeechSpan, window_samples: usize) -> (&'a [f32], usize) {
+    let samples = &audio.samples()[speech.start_sample..speech.end_sample];
+    let samples = &samples[..samples.len().min(window_samples)];
+    (samples, (samples.len() + FITTED_TAIL_SAMPLES).next_multiple_of(FITTED_STEP_SAMPLES).min(window_samples))
+}
+
+fn ms_since(started: Instant) -> f64 {
+    started.elapsed().as_secs_f64() * 1e3
+}

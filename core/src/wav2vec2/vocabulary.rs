@@ -1,0 +1,446 @@
+//! Which text each class of a CTC head stands for.
+//!
+//! Follows `transformers` 5.23 `Wav2Vec2CTCTokenizer` (`vocab.json`, flat or nested by language as MMS has it;
+//! `tokenizer_config.json`, `special_tokens_map.json`). Two deviations: `<s>`, `</s>` and `<unk>` give no text, where
+//! the reference writes them out; and lower-casing takes the words as well as the text.
+//!
+//! Decoding only: text is never turned into tokens here.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::config::MAX_VOCAB;
+use crate::error::{Error, Result};
+use crate::whisper::config::invalid;
+
+const VOCAB_FILE: &str = "vocab.json";
+/// MMS's file of 1162 languages has 4 MB.
+const MAX_VOCAB_BYTES: usize = 64 << 20;
+/// What transformers takes where no file says otherwise.
+const DEFAULT_DELIMITER: &str = "|";
+const DEFAULT_BLANK: &str = "<pad>";
+
+/// Classes of a CTC head and their text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CtcVocabulary {
+    /// By class.
+    tokens: Vec<String>,
+    /// By class: gives no text.
+    is_silent: Vec<bool>,
+    blank: usize,
+    delimiter: Option<usize>,
+    /// What stands for the delimiter in the text.
+    space: String,
+    lower_case: bool,
+    clean_up: bool,
+    languages: Vec<String>,
+    language: Option<String>,
+}
+
+/// The fields that decoding reads, of `tokenizer_config.json` or `special_tokens_map.json`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct TokenizerConfig {
+    pad_token: Option<Token>,
+    unk_token: Option<Token>,
+    bos_token: Option<Token>,
+    eos_token: Option<Token>,
+    word_delimiter_token: Option<Token>,
+    replace_word_delimiter_char: Option<String>,
+    do_lower_case: Option<bool>,
+    clean_up_tokenization_spaces: Option<bool>,
+    target_lang: Option<String>,
+}
+
+/// Written as its text, or as an object that holds it.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Token {
+    Text(String),
+    Object { content: String },
+}
+
+impl Token {
+    fn text(&self) -> &str {
+        match self {
+            Self::Text(text) | Self::Object { content: text } => text,
+        }
+    }
+}
+
+impl CtcVocabulary {
+    /// Puts a vocabulary together from a checkpoint's files; `pad_token_id` is `config.json`'s. The sentences beside it
+    /// say what was taken for granted because a file or a field is missing.
+    ///
+    /// A flat vocabulary is of one language, so `target_lang` only chooses within a nested one; without it, the
+    /// language of `tokenizer_config.json` is taken.
+    ///
+    /// # Errors
+    /// - [`Error::InvalidConfig`] for holes, numbers that are given twice, no blank, too many tokens, or a nested
+    ///   vocabulary of which no language is chosen;
+    /// - [`Error::UnsupportedLanguage`] if a nested vocabulary has no such language.
+    pub fn new(
+        vocab_json: &[u8],
+        tokenizer_config: Option<&[u8]>,
+        special_tokens_map: Option<&[u8]>,
+        pad_token_id: Option<usize>,
+        target_lang: Option<&str>,
+    ) -> Result<(Self, Vec<String>)> {
+        let config = read(tokenizer_config, "tokenizer_config.json")?;
+        let map = read(special_tokens_map, "special_tokens_map.json")?;
+        let mut notes = Vec::new();
+        let (languages, language, entries) = match parse(vocab_json)? {
+            Parsed::Flat(entries) => (Vec::new(), None, entries),
+            Parsed::Nested(mut languages) => {
+                let names: Vec<String> = languages.keys().cloned().collect();
+                let language = choose(target_lang, &config, &names, &mut notes)?;
+                let entries = languages
+                    .remove(&language)
+                    .ok_or_else(|| Error::UnsupportedLanguage { language: language.chars().take(32).collect() })?;
+                (names, Some(language), entries)
+            }
+        };
+        let tokens = in_order(entries)?;
+        let find = |text: &str| tokens.iter().position(|token| token == text);
+        let named = |token: &Option<Token>, other: &Option<Token>| {
+            token.as_ref().or(other.as_ref()).map(|t| t.text().to_owned())
+        };
+
+        let wanted = named(&config.pad_token, &map.pad_token);
+        let blank = find_blank(wanted.as_deref(), pad_token_id, &tokens, &mut notes)?;
+        let delimiter_text = config.word_delimiter_token.as_ref().map_or(DEFAULT_DELIMITER, Token::text);
+        let delimiter = find(delimiter_text).filter(|i| *i != blank);
+        if delimiter.is_none() {
+            notes.push(format!("the vocabulary has no '{delimiter_text}': no token separates words"));
+        } else if config.word_delimiter_token.is_none() && tokenizer_config.is_none() {
+            notes.push(format!("no tokenizer_config.json: '{delimiter_text}' separates words"));
+        }
+        let mut is_silent = vec![false; tokens.len()];
+        is_silent[blank] = true;
+        for (token, other, default) in [
+            (&config.unk_token, &map.unk_token, "<unk>"),
+            (&config.bos_token, &map.bos_token, "<s>"),
+            (&config.eos_token, &map.eos_token, "</s>"),
+        ] {
+            if let Some(i) = find(named(token, other).as_deref().unwrap_or(default)).filter(|i| Some(*i) != delimiter) {
+                is_silent[i] = true;
+            }
+        }
+        let vocabulary = Self {
+            is_silent,
+            blank,
+            delimiter,
+            space: config.replace_word_delimiter_char.unwrap_or_else(|| " ".to_owned()),
+            lower_case: config.do_lower_case.unwrap_or(false),
+            clean_up: config.clean_up_tokenization_spaces.unwrap_or(false),
+            languages,
+            language,
+            tokens,
+        };
+        Ok((vocabulary, notes))
+    }
+
+    /// The languages of a nested `vocab.json`, sorted; none for a flat one.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] if it is no vocabulary.
+    pub fn languages_in(vocab_json: &[u8]) -> Result<Vec<String>> {
+        Ok(match parse(vocab_json)? {
+            Parsed::Flat(_) => Vec::new(),
+            Parsed::Nested(languages) => languages.into_keys().collect(),
+        })
+    }
+
+    /// Tokens in the file. The head may have more classes, which give no text.
+    #[must_use]
+    pub fn n_vocab(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// The class that stands for "nothing new".
+    #[must_use]
+    pub fn blank(&self) -> usize {
+        self.blank
+    }
+
+    /// The languages that the file has, sorted; empty if it is flat.
+    #[must_use]
+    pub fn languages(&self) -> &[String] {
+        &self.languages
+    }
+
+    /// Which of them this is.
+    #[must_use]
+    pub fn language(&self) -> Option<&str> {
+        self.language.as_deref()
+    }
+
+    /// Whether a head of `n_classes` can be read with this vocabulary.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] if the file has more tokens than the head has classes.
+    pub fn check_fits(&self, n_classes: usize) -> Result<()> {
+        if self.tokens.len() > n_classes {
+            return Err(invalid(
+                VOCAB_FILE,
+                format!("it has {} tokens, but the model tells {n_classes} apart", self.tokens.len()),
+            ));
+        }
+        Ok(())
+    }
+
+    /// What a class adds to the text; `None` for blank, special tokens and classes without a token.
+    pub(crate) fn text_of(&self, class: usize) -> Option<&str> {
+        if Some(class) == self.delimiter {
+            return Some(&self.space);
+        }
+        if *self.is_silent.get(class)? { None } else { Some(&self.tokens[class]) }
+    }
+
+    /// What stands between words.
+    pub(crate) fn space(&self) -> &str {
+        &self.space
+    }
+
+    /// The last step of a text: trimmed, lower-cased and cleaned up as the files want it.
+    pub(crate) fn finish_text(&self, text: &str) -> String {
+        let text = self.finish_word(text.trim());
+        if !self.clean_up {
+            return text;
+        }
+        // In the reference's order.
+        [
+            (" .", "."),
+            (" ?", "?"),
+            (" !", "!"),
+            (" ,", ","),
+            (" ' ", "'"),
+            (" n't", "n't"),
+            (" 'm", "'m"),
+            (" 's", "'s"),
+            (" 've", "'ve"),
+            (" 're", "'re"),
+        ]
+        .iter()
+        .fold(text, |text, (from, to)| text.replace(from, to))
+    }
+
+    /// A word, lower-cased if the files want it.
+    pub(crate) fn finish_word(&self, word: &str) -> String {
+        if self.lower_case { word.to_lowercase() } else { word.to_owned() }
+    }
+}
+
+/// `token: number`.
+type Entries = Vec<(String, u64)>;
+
+enum Parsed {
+    Flat(Entries),
+    Nested(BTreeMap<String, Entries>),
+}
+
+fn parse(vocab_json: &[u8]) -> Result<Parsed> {
+    if vocab_json.len() > MAX_VOCAB_BYTES {
+        return Err(bad(format!("it has {} bytes, expected at most {MAX_VOCAB_BYTES}", vocab_json.len())));
+    }
+    let value: serde_json::Map<String, Value> =
+        serde_json::from_slice(vocab_json).map_err(|e| bad(format!("it is no map of tokens to numbers: {e}")))?;
+    if !value.is_empty() && value.values().all(Value::is_object) {
+        let languages = value.into_iter().filter_map(|(language, tokens)| match tokens {
+            Value::Object(tokens) => Some(entries(tokens).map(|entries| (language, entries))),
+            _ => None,
+        });
+        return Ok(Parsed::Nested(languages.collect::<Result<_>>()?));
+    }
+    Ok(Parsed::Flat(entries(value)?))
+}
+
+fn entries(tokens: serde_json::Map<String, Value>) -> Result<Entries> {
+    let entry = |(token, number): (String, Value)| match number.as_u64() {
+        Some(number) => Ok((token, number)),
+        None => Err(bad(format!("the number of {} is {}", shown(&token), shown(&number.to_string())))),
+    };
+    tokens.into_iter().map(entry).collect()
+}
+
+/// Tokens by number, which have to be 0, 1, 2 and so on.
+fn in_order(entries: Entries) -> Result<Vec<String>> {
+    let n = entries.len();
+    if n == 0 || n > MAX_VOCAB {
+        return Err(bad(format!("it has {n} tokens, expected 1 to {MAX_VOCAB}")));
+    }
+    let mut tokens: Vec<Option<String>> = vec![None; n];
+    for (token, number) in entries {
+        let slot = usize::try_from(number).ok().and_then(|i| tokens.get_mut(i));
+        match slot {
+            None => return Err(bad(format!("{} has the number {number}, but there are {n} tokens", shown(&token)))),
+            Some(Some(first)) => {
+                return Err(bad(format!("{} and {} have the same number {number}", shown(first), shown(&token))));
+            }
+            Some(slot) => *slot = Some(token),
+        }
+    }
+    // As many tokens as slots, and none twice: every slot is taken.
+    Ok(tokens.into_iter().flatten().collect())
+}
+
+/// The language of a nested vocabulary.
+fn choose(
+    target_lang: Option<&str>,
+    config: &TokenizerConfig,
+    names: &[String],
+    notes: &mut Vec<String>,
+) -> Result<String> {
+    if let Some(language) = target_lang {
+        return Ok(language.to_owned());
+    }
+    match &config.target_lang {
+        Some(language) => {
+            notes.push(format!("no language was named: {}, as tokenizer_config.json has it", shown(language)));
+            Ok(language.clone())
+        }
+        None => {
+            let first = names.iter().take(5).map(|name| shown(name)).collect::<Vec<_>>().join(", ");
+            Err(bad(format!("it holds {} languages ({first} …) and none was named", names.len())))
+        }
+    }
+}
+
+/// The blank token: the tokenizer's padding token, else `config.json`'s.
+fn find_blank(
+    wanted: Option<&str>,
+    pad_token_id: Option<usize>,
+    tokens: &[String],
+    notes: &mut Vec<String>,
+) -> Result<usize> {
+    let find = |text: &str| tokens.iter().position(|token| token == text);
+    if let Some(i) = wanted.and_then(find) {
+        return Ok(i);
+    }
+    let why = match wanted {
+        Some(wanted) => format!("the vocabulary has no padding token {}", shown(wanted)),
+        None => "no file names the padding token".to_owned(),
+    };
+    if wanted.is_none()
+        && let Some(i) = find(DEFAULT_BLANK)
+    {
+        notes.push(format!("{why}: '{DEFAULT_BLANK}' is blank"));
+        return Ok(i);
+    }
+    match pad_token_id.filter(|i| *i < tokens.len()) {
+        Some(i) => {
+            notes.push(format!("{why}: {}, config.json's pad_token_id, is blank", shown(&tokens[i])));
+            Ok(i)
+        }
+        None => Err(bad(format!("it has no blank: {why}, and config.json's pad_token_id is none of its tokens"))),
+    }
+}
+
+fn read(json: Option<&[u8]>, file: &str) -> Result<TokenizerConfig> {
+    match json {
+        None => Ok(TokenizerConfig::default()),
+        Some(json) => serde_json::from_slice(json).map_err(|e| invalid(file, e.to_string())),
+    }
+}
+
+/// For messages: quoted, and cut to a printable length.
+fn shown(text: &str) -> String {
+    format!("'{}'", text.chars().take(32).collect::<String>().escape_debug())
+}
+
+fn bad(reason: String) -> Error {
+    invalid(VOCAB_FILE, reason)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const FLAT: &[u8] = br#"{"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4, "A": 5, "B": 6}"#;
+    const NESTED: &[u8] = br#"{"eng": {"<pad>": 0, "|": 1, "a": 2}, "twi": {"<pad>": 0, "|": 1, "a": 2, "\u0254": 3}}"#;
+
+    fn texts(vocabulary: &CtcVocabulary) -> Vec<Option<&str>> {
+        (0..=vocabulary.n_vocab()).map(|i| vocabulary.text_of(i)).collect()
+    }
+
+    #[test]
+    fn without_other_files_the_defaults_are_told() {
+        let (vocabulary, notes) = CtcVocabulary::new(FLAT, None, None, Some(0), None).unwrap();
+        assert_eq!(texts(&vocabulary), [None, None, None, None, Some(" "), Some("A"), Some("B"), None]);
+        assert_eq!((vocabulary.n_vocab(), vocabulary.blank()), (7, 0));
+        assert!(vocabulary.languages().is_empty());
+        let notes = notes.join("; ");
+        assert!(notes.contains("'<pad>' is blank") && notes.contains("'|' separates words"), "{notes}");
+        assert_eq!(vocabulary.finish_text(" A  B "), "A  B");
+    }
+
+    #[test]
+    fn the_files_decide() {
+        let vocab = br##"{"#": 0, "[UNK]": 1, "x": 2, "[PAD]": 3}"##;
+        let config = br##"{"pad_token": {"__type": "AddedToken", "content": "[PAD]"}, "unk_token": "[UNK]",
+            "bos_token": null, "word_delimiter_token": "#", "replace_word_delimiter_char": "_",
+            "do_lower_case": true}"##;
+        let (vocabulary, notes) = CtcVocabulary::new(vocab, Some(config), None, Some(0), None).unwrap();
+        assert_eq!(texts(&vocabulary), [Some("_"), None, Some("x"), None, None]);
+        assert_eq!((vocabulary.blank(), vocabulary.finish_word("X")), (3, "x".to_owned()));
+        assert!(notes.is_empty(), "{notes:?}");
+        // tokenizer_config.json silent: special_tokens_map.json speaks, and then config.json.
+        let map = br#"{"pad_token": "[PAD]"}"#;
+        assert_eq!(CtcVocabulary::new(vocab, Some(b"{}"), Some(map), Some(1), None).unwrap().0.blank(), 3);
+        let (vocabulary, notes) = CtcVocabulary::new(vocab, Some(b"{}"), None, Some(1), None).unwrap();
+        assert_eq!(vocabulary.blank(), 1);
+        assert!(notes.iter().any(|n| n.contains("pad_token_id")), "{notes:?}");
+    }
+
+    #[test]
+    fn clean_up_is_the_references() {
+        let config = br#"{"clean_up_tokenization_spaces": true}"#;
+        let (vocabulary, _) = CtcVocabulary::new(FLAT, Some(config), None, None, None).unwrap();
+        // transformers 5.23: PreTrainedTokenizerBase.clean_up_tokenization
+        assert_eq!(vocabulary.finish_text("do n't go , it 's here . ' a ' b"), "don't go, it's here.'a'b");
+    }
+
+    #[test]
+    fn a_language_is_chosen_within_a_nested_file() {
+        assert_eq!(CtcVocabulary::languages_in(NESTED).unwrap(), ["eng", "twi"]);
+        assert!(CtcVocabulary::languages_in(FLAT).unwrap().is_empty());
+        let (twi, _) = CtcVocabulary::new(NESTED, None, None, Some(0), Some("twi")).unwrap();
+        assert_eq!(texts(&twi), [None, Some(" "), Some("a"), Some("ɔ"), None]);
+        assert_eq!((twi.language(), twi.languages().len()), (Some("twi"), 2));
+        let config = Some(&br#"{"target_lang": "eng"}"#[..]);
+        let (eng, notes) = CtcVocabulary::new(NESTED, config, None, Some(0), None).unwrap();
+        assert_eq!(eng.n_vocab(), 3);
+        assert!(notes.iter().any(|n| n.contains("'eng'")), "{notes:?}");
+        let error = CtcVocabulary::new(NESTED, config, None, Some(0), Some("ewe")).unwrap_err();
+        assert!(matches!(&error, Error::UnsupportedLanguage { language } if language == "ewe"), "{error}");
+        let error = CtcVocabulary::new(NESTED, None, None, Some(0), None).unwrap_err();
+        assert!(error.to_string().contains("2 languages"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_a_vocabulary_is_named() {
+        for (json, reason) in [
+            (r#"{"<pad>": 0, "a": 2}"#, "'a' has the number 2"),
+            (r#"{"<pad>": 0, "a": 1, "b": 1}"#, "the same number 1"),
+            (r#"{"<pad>": 0, "a": -1}"#, "'a' is '-1'"),
+            (r#"{"<pad>": 0, "a": "1"}"#, "number of 'a'"),
+            (r#"{"<pad>": 0, "a": {"b": 1}}"#, "number of 'a'"),
+            (r#"{"x": {"<pad>": 0}, "y": {"<pad>": 1}}"#, "number 1"),
+            (r#"{"a": 0, "b": 1}"#, "no blank"),
+            ("{}", "0 tokens"),
+            ("[1]", "no map"),
+            ("{", "no map"),
+        ] {
+            let error = CtcVocabulary::new(json.as_bytes(), None, None, None, Some("y")).unwrap_err();
+            assert_eq!(error.code(), "invalid_config", "{json}");
+            assert!(error.to_string().contains(reason), "{json}: {error}");
+        }
+        let (vocabulary, _) = CtcVocabulary::new(FLAT, None, None, None, None).unwrap();
+        assert!(vocabulary.check_fits(7).is_ok() && vocabulary.check_fits(9).is_ok());
+        assert!(vocabulary.check_fits(6).unwrap_err().to_string().contains("7 tokens"));
+        assert_eq!(CtcVocabulary::new(FLAT, Some(b"no"), None, None, None).unwrap_err().code(), "invalid_config");
+    }
+}

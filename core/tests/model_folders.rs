@@ -1,0 +1,386 @@
+//! A model folder of every shape, from its files to its answer: what it is told to be, what it is called, what stands in
+//! for what is missing, and what a contradiction is called. `tests/golden/heads` says what the numbers must be;
+//! transformers made them.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::{block_on, bytes_of, clip, golden, hugging_face_folder, json};
+use okyeame_core::audio::Waveform;
+use okyeame_core::intent::built_in;
+use okyeame_core::recognizer::LoadOptions;
+use okyeame_core::weights::folder::{ModelFolder, OpenOptions};
+use okyeame_core::{Error, IntentSource, Recognition, RecognizeOptions, Recognizer, Rejection, Result, Risk, Task};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A probability may be off by this much: the logits are within 1e-4.
+const ATOL: f32 = 1e-4;
+
+/// Shapes with an intent head, and the kind of engine that each one is.
+const HEADS: [(&str, &str); 7] = [
+    ("classification", "whisper_classifier"),
+    ("classification-weighted", "whisper_classifier"),
+    ("one-encoder", "whisper_multitask"),
+    ("one-encoder-mlp", "whisper_multitask"),
+    ("multitask", "whisper_multitask"),
+    ("multitask-shared", "whisper_multitask"),
+    ("head-only", "whisper_multitask"),
+];
+
+fn base_of(name: &str) -> Result<PathBuf> {
+    assert_eq!(name, "okyeame-tests/tiny-multilingual");
+    Ok(golden("tiny-multilingual"))
+}
+
+fn open(folder: &Path) -> Result<ModelFolder> {
+    ModelFolder::open_with(folder, &OpenOptions::default(), &mut |base| base_of(base))
+}
+
+fn load_as(folder: &Path, task: Option<Task>) -> Result<Recognizer> {
+    Recognizer::from_folder(open(folder)?, LoadOptions { task, ..LoadOptions::default() })
+}
+
+fn load(folder: &Path) -> Result<Recognizer> {
+    load_as(folder, None)
+}
+
+/// A copy of one of the golden folders, for a test to spoil.
+fn copy_of(name: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(golden(name)).unwrap() {
+        let file = file.unwrap();
+        if file.file_type().unwrap().is_file() {
+            std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+        }
+    }
+    folder
+}
+
+fn write(folder: &TempDir, file: &str, value: &Value) {
+    std::fs::write(folder.path().join(file), value.to_string()).unwrap();
+}
+
+/// Changes one key of a folder's `config.json`; null takes it away.
+fn set(folder: &TempDir, key: &str, value: Value) {
+    let path = folder.path().join("config.json");
+    let mut config: Value = serde_json::from_slice(&bytes_of(&path)).unwrap();
+    match value {
+        Value::Null => drop(config.as_object_mut().unwrap().remove(key)),
+        value => config[key] = value,
+    }
+    write(folder, "config.json", &config);
+}
+
+fn words_only() -> RecognizeOptions {
+    RecognizeOptions { transcribe: false, top_k: 100, ..RecognizeOptions::default() }
+}
+
+fn recognize(recognizer: &Recognizer, samples: &[f32], options: &RecognizeOptions) -> Recognition {
+    let audio = Waveform::new(samples.to_vec()).unwrap();
+    block_on(recognizer.recognize(&audio, options)).unwrap()
+}
+
+/// The sentence that an error prints, checked for its code.
+#[track_caller]
+fn refused<T>(result: Result<T>, code: &str) -> String {
+    match result {
+        Ok(_) => panic!("accepted"),
+        Err(error) => {
+            assert_eq!(error.code(), code, "{error}");
+            let sentence = error.to_string();
+            assert!(!sentence.contains("/tmp"), "it tells a path: {sentence}");
+            sentence
+        }
+    }
+}
+
+fn softmax(logits: &[f64]) -> Vec<f64> {
+    let max = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = logits.iter().map(|v| (v - max).exp()).sum();
+    logits.iter().map(|v| (v - max).exp() / sum).collect()
+}
+
+#[test]
+fn every_head_is_found_named_and_computed() {
+    for (name, model_type) in HEADS {
+        let expected: Value = json(&format!("heads/{name}/expected.json"));
+        let recognizer = load(&golden("heads").join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let info = recognizer.info();
+        assert_eq!((info.task, info.model_type.as_str()), (Task::Multi, model_type), "{name}");
+        assert_eq!(json!(info.labels), expected["labels"], "{name}: the labels in class order");
+        assert_eq!(info.head_window.as_deref(), expected["window"].as_str(), "{name}");
+        let base_can_write = info.base.is_some();
+        assert_eq!(info.transcription, base_can_write || expected["has_decoder"].as_bool().unwrap(), "{name}");
+        assert_eq!(recognizer.intents().len(), info.labels.len());
+
+        for case in ["clip", "cut"] {
+            let answer = &expected["answers"][case];
+            let Some(logits) = answer["logits"][0].as_array().filter(|_| expected["window"] == "full") else {
+                continue;
+            };
+            let probabilities = softmax(&logits.iter().map(|v| v.as_f64().unwrap()).collect::<Vec<_>>());
+            let whole = clip(answer["clip"].as_str().unwrap());
+            // What is longer than the window is cut by the recogniser itself.
+            let samples = if case == "clip" { &whole.samples()[..12_000] } else { whole.samples() };
+            let got = recognize(&recognizer, samples, &words_only());
+            assert_eq!(got.intent_source, IntentSource::AudioHead);
+            assert_eq!(got.top_predictions.len(), probabilities.len(), "{name}, {case}");
+            assert_eq!(json!(got.top_predictions[0].intent), answer["labels"][0], "{name}, {case}");
+            for prediction in &got.top_predictions {
+                let expected = probabilities[prediction.label_id] as f32;
+                let difference = (prediction.confidence - expected).abs();
+                assert!(difference <= ATOL, "{name}, {case}: {prediction:?}, expected {expected}");
+            }
+            assert_eq!(got.transcription, None, "no words were asked for");
+            assert_eq!(got.accepted, got.rejection.is_none());
+        }
+    }
+}
+
+#[test]
+fn words_come_with_the_intent_where_there_is_a_decoder() {
+    let samples = clip("tw_go_cart").samples()[..12_000].to_vec();
+    for (name, _) in HEADS {
+        let recognizer = load(&golden("heads").join(name)).unwrap();
+        let got = recognize(&recognizer, &samples, &RecognizeOptions::default());
+        assert_eq!(got.transcription.is_some(), recognizer.info().transcription, "{name}");
+        assert_eq!(got.intent_source, IntentSource::AudioHead);
+        let without = recognize(&recognizer, &samples, &words_only());
+        assert_eq!(got.top_predictions[0], without.top_predictions[0], "{name}: words do not change the intent");
+        let silence = recognize(&recognizer, &vec![0.0; 16_000], &RecognizeOptions::default());
+        assert_eq!(silence.rejection, Some(Rejection::NoSpeech));
+    }
+    let error = block_on(load(&golden("heads/classification")).unwrap().transcribe(
+        &Waveform::new(samples).unwrap(),
+        None,
+        &okyeame_core::decoding::TranscribeOptions::default(),
+    ))
+    .unwrap_err();
+    assert_eq!(error.code(), "unsupported_model");
+}
+
+#[test]
+fn the_task_can_be_overridden_either_way() {
+    // A multi-task model as a single-task one: the intent from the words, over the shop's own 49.
+    let recognizer = load_as(&golden("heads/one-encoder"), Some(Task::Single)).unwrap();
+    assert_eq!(recognizer.info().task, Task::Single);
+    assert_eq!(recognizer.intents().len(), built_in().len());
+    assert!(recognizer.info().fallbacks.iter().any(|f| f.contains("HUGGINGFACE_MODEL_TYPE")));
+    let got = recognize(&recognizer, &clip("tw_go_cart").samples()[..12_000], &RecognizeOptions::default());
+    assert_eq!(got.intent_source, IntentSource::Transcript);
+
+    assert!(load_as(&golden("heads/one-encoder"), Some(Task::Multi)).is_ok());
+    let sentence = refused(load_as(&golden("tiny-multilingual"), Some(Task::Multi)), "invalid_config");
+    assert!(sentence.contains("no intent head"), "{sentence}");
+    let sentence = refused(load_as(&golden("heads/classification"), Some(Task::Single)), "invalid_config");
+    assert!(sentence.contains("no text decoder"), "{sentence}");
+}
+
+#[test]
+fn without_labels_the_intent_comes_from_the_words() {
+    let folder = copy_of("heads/one-encoder");
+    std::fs::remove_file(folder.path().join("intent_labels.json")).unwrap();
+    let recognizer = load(folder.path()).unwrap();
+    assert_eq!(recognizer.info().task, Task::Single);
+    assert!(recognizer.info().fallbacks.iter().any(|f| f.contains("no labels")), "{:?}", recognizer.info().fallbacks);
+    refused(load_as(folder.path(), Some(Task::Multi)), "invalid_config");
+
+    // With no words either, the classes keep the names that transformers gives to nameless ones.
+    let folder = copy_of("heads/classification");
+    for key in ["id2label", "label2id"] {
+        set(&folder, key, Value::Null);
+    }
+    let recognizer = load(folder.path()).unwrap();
+    assert_eq!((recognizer.info().task, recognizer.intents()[4].intent.as_str()), (Task::Multi, "LABEL_4"));
+    assert!(recognizer.info().fallbacks.iter().any(|f| f.contains("LABEL_0")));
+    // Nobody knows what they do: the shop asks first.
+    assert_eq!(recognizer.intents()[4].risk, Risk::Confirm);
+}
+
+#[test]
+fn contradictions_are_named() {
+    let cases: [(Value, &str); 5] = [
+        (json!(["a", "b", "c"]), "names 3 labels, but the head has 7"),
+        (json!({"a": 0, "b": 1, "c": 2, "d": 3, "e": 4, "f": 5, "g": 7}), "6"),
+        (json!({"label_to_id": {"a": 0, "b": 0}}), "0"),
+        (json!({"id_to_label": {"0": "a", "1": "a"}}), "a"),
+        (json!(7), "intent_labels.json"),
+    ];
+    for (labels, part) in cases {
+        let folder = copy_of("heads/one-encoder");
+        write(&folder, "intent_labels.json", &labels);
+        let sentence = refused(load(folder.path()), "invalid_config");
+        assert!(sentence.contains(part) && sentence.contains("intent_labels.json"), "{sentence}");
+    }
+    let folder = copy_of("heads/one-encoder");
+    std::fs::write(folder.path().join("intent_labels.json"), "{not json").unwrap();
+    refused(load(folder.path()), "invalid_config");
+
+    // config.json speaks of a head that is not there
+    let folder = hugging_face_folder(&[("model.safetensors", "model.safetensors")]);
+    set(&folder, "task_types", json!(["transcription", "intent_classification"]));
+    let info = load(folder.path()).unwrap().info().clone();
+    assert_eq!(info.task, Task::Single);
+    assert!(info.fallbacks.iter().any(|f| f.contains("speaks of an intent head")), "{:?}", info.fallbacks);
+
+    // features that the model was not made for
+    let folder = copy_of("heads/classification");
+    write(&folder, "preprocessor_config.json", &json!({"feature_size": 128, "sampling_rate": 16000}));
+    assert!(refused(load(folder.path()), "invalid_config").contains("feature_size"));
+
+    // an activation that nobody knows
+    let folder = copy_of("heads/one-encoder-mlp");
+    set(&folder, "classifier_activation", json!("swish"));
+    assert!(refused(load(folder.path()), "invalid_config").contains("swish"));
+}
+
+#[test]
+fn the_strict_list_covers_body_and_head_at_once() {
+    let folder = copy_of("heads/one-encoder");
+    set(&folder, "encoder_layers", json!(3));
+    set(&folder, "vocab_size", json!(121));
+    match load(folder.path()) {
+        Err(Error::WeightMismatch { missing, unused, misshapen }) => {
+            assert!(missing.iter().all(|name| name.starts_with("model.encoder.layers.2.")), "{missing:?}");
+            assert_eq!((missing.len(), unused.len()), (15, 0));
+            assert_eq!(misshapen, ["model.decoder.embed_tokens.weight: expected [121, 32], got [120, 32]"]);
+        }
+        other => panic!("{:?}", other.map(|_| ())),
+    }
+}
+
+#[test]
+fn a_head_alone_needs_the_base_that_it_was_made_for() {
+    let folder = golden("heads/head-only");
+    let sentence = refused(ModelFolder::open(&folder), "model_not_found");
+    assert!(sentence.contains("okyeame-tests/tiny-multilingual"), "{sentence}");
+    let other = copy_of("heads/head-only");
+    set(&other, "d_model", json!(512));
+    assert!(refused(open(other.path()), "invalid_config").contains("another base"));
+    set(&other, "_name_or_path", Value::Null);
+    assert!(refused(open(other.path()), "invalid_config").contains("_name_or_path"));
+    // a head on a head
+    let result = ModelFolder::open_with(&folder, &OpenOptions::default(), &mut |_| Ok(golden("heads/head-only")));
+    assert!(refused(result, "invalid_config").contains("an intent head itself"));
+    // a base that is no Whisper
+    let result = ModelFolder::open_with(&folder, &OpenOptions::default(), &mut |_| Ok(golden("wav2vec2-base")));
+    assert!(refused(result, "invalid_config").contains("no Whisper"));
+    let info = load(&folder).unwrap().info().clone();
+    assert_eq!(info.base.as_deref(), Some("okyeame-tests/tiny-multilingual"));
+}
+
+#[test]
+fn other_models_are_called_by_name() {
+    use safetensors::tensor::{Dtype, TensorView, serialize};
+    let folder = tempfile::tempdir().unwrap();
+    let save = |names: &[&str]| {
+        let data = [0_u8; 16];
+        let views = names.iter().map(|n| (*n, TensorView::new(Dtype::F32, vec![2, 2], &data).unwrap()));
+        std::fs::write(folder.path().join("model.safetensors"), serialize(views, None).unwrap()).unwrap();
+    };
+    write(&folder, "config.json", &json!({"architectures": ["BertForSequenceClassification"], "model_type": "bert"}));
+    save(&["bert.embeddings.word_embeddings.weight", "classifier.weight"]);
+    assert!(refused(ModelFolder::open(folder.path()), "unsupported_model").contains("BertForSequenceClassification"));
+    write(&folder, "config.json", &json!({"architectures": ["Wav2Vec2ForPreTraining"], "model_type": "wav2vec2"}));
+    save(&["wav2vec2.encoder.layer_norm.weight", "quantizer.codevectors"]);
+    assert!(refused(ModelFolder::open(folder.path()), "unsupported_model").contains("CTC"));
+    // an encoder and nothing that reads it
+    let encoder = copy_of("heads/classification");
+    let bytes = bytes_of(&encoder.path().join("model.safetensors"));
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let views = file.tensors().into_iter().filter(|(name, _)| name.starts_with("encoder."));
+    std::fs::write(encoder.path().join("model.safetensors"), serialize(views, None).unwrap()).unwrap();
+    assert!(refused(load(encoder.path()), "unsupported_model").contains("neither a decoder"));
+}
+
+#[cfg(unix)]
+#[test]
+fn links_lead_nowhere_else() {
+    let outside = tempfile::tempdir().unwrap();
+    for file in ["model.safetensors", "config.json", "tokenizer.json"] {
+        let folder = hugging_face_folder(&[("model.safetensors", "model.safetensors")]);
+        let target = outside.path().join(file);
+        std::fs::rename(folder.path().join(file), &target).unwrap();
+        std::os::unix::fs::symlink(&target, folder.path().join(file)).unwrap();
+        refused(ModelFolder::open(folder.path()), "unsafe_path");
+    }
+    // a link inside the folder, and the hub cache's own from a snapshot to its blobs, are followed
+    let cache = tempfile::tempdir().unwrap();
+    let repo = cache.path().join("models--shop--tiny-2");
+    let snapshot = repo.join("snapshots").join("0".repeat(40));
+    std::fs::create_dir_all(&snapshot).unwrap();
+    std::fs::create_dir_all(repo.join("blobs")).unwrap();
+    for (i, file) in ["config.json", "generation_config.json", "tokenizer.json", "model.safetensors"].iter().enumerate()
+    {
+        std::fs::copy(golden("tiny-2").join(file), repo.join("blobs").join(i.to_string())).unwrap();
+        std::os::unix::fs::symlink(format!("../../blobs/{i}"), snapshot.join(file)).unwrap();
+    }
+    assert_eq!(ModelFolder::open(&snapshot).unwrap().name, "shop/tiny-2");
+    std::fs::remove_file(snapshot.join("config.json")).unwrap();
+    std::os::unix::fs::symlink("../../../secret.json", snapshot.join("config.json")).unwrap();
+    std::fs::copy(golden("tiny-2/config.json"), cache.path().join("secret.json")).unwrap();
+    refused(ModelFolder::open(&snapshot), "unsafe_path");
+}
+
+#[test]
+fn a_pointer_of_large_file_storage_is_not_the_weights() {
+    let folder = hugging_face_folder(&[("model.safetensors", "model.safetensors")]);
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 290403936\n";
+    std::fs::write(folder.path().join("model.safetensors"), pointer).unwrap();
+    let sentence = refused(ModelFolder::open(folder.path()), "damaged_weights");
+    assert!(sentence.contains("git lfs pull"), "{sentence}");
+}
+
+/// Older checkpoints have the tokenizer in parts.
+#[test]
+fn a_tokenizer_of_parts_is_the_whole_one() {
+    for name in ["tiny-multilingual", "tiny-2"] {
+        let whole: Value = json(&format!("{name}/tokenizer.json"));
+        let parts = copy_of(name);
+        std::fs::remove_file(parts.path().join("tokenizer.json")).unwrap();
+        refused(ModelFolder::open(parts.path()), "model_not_found");
+        write(&parts, "vocab.json", &whole["model"]["vocab"]);
+        let merge = |m: &Value| match m {
+            Value::String(line) => line.clone(),
+            pair => format!("{} {}", pair[0].as_str().unwrap(), pair[1].as_str().unwrap()),
+        };
+        let merges: Vec<String> = whole["model"]["merges"].as_array().unwrap().iter().map(merge).collect();
+        std::fs::write(parts.path().join("merges.txt"), format!("#version: 0.2\n{}\n", merges.join("\n"))).unwrap();
+        let added: serde_json::Map<String, Value> = whole["added_tokens"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|t| (t["content"].as_str().unwrap().to_owned(), t["id"].clone()))
+            .collect();
+        write(&parts, "added_tokens.json", &Value::Object(added));
+
+        let (from_parts, from_whole) = (load(parts.path()).unwrap(), load(&golden(name)).unwrap());
+        assert!(from_parts.info().fallbacks.iter().any(|f| f.contains("no tokenizer.json")));
+        let tokenizer = |folder: &Path| {
+            let json = ModelFolder::open(folder).unwrap().into_whisper().unwrap().tokenizer_json.unwrap();
+            okyeame_core::tokenizer::Tokenizer::from_json(&json).unwrap()
+        };
+        let (a, b) = (tokenizer(parts.path()), tokenizer(&golden(name)));
+        assert_eq!(a.special(), b.special());
+        for text in ["", "ɛ", "kɔ cart", " no mu ɔɔ", "a"] {
+            assert_eq!(a.encode(text).unwrap(), b.encode(text).unwrap(), "{text:?}");
+        }
+        let all: Vec<u32> = (0..b.special().eot).collect();
+        assert_eq!(a.decode(&all).unwrap(), b.decode(&all).unwrap());
+        assert_eq!(from_parts.info().languages, from_whole.info().languages);
+
+        for (file, text) in [("vocab.json", "[]"), ("vocab.json", "{\"a\": -1}"), ("added_tokens.json", "7")] {
+            let spoilt = tempfile::tempdir().unwrap();
+            for f in std::fs::read_dir(parts.path()).unwrap() {
+                let f = f.unwrap();
+                std::fs::copy(f.path(), spoilt.path().join(f.file_name())).unwrap();
+            }
+            std::fs::write(spoilt.path().join(file), text).unwrap();
+            refused(load(spoilt.path()), "invalid_config");
+        }
+    }
+}

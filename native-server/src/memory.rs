@@ -1,0 +1,55 @@
+//! Whether a model fits into this machine's memory, asked before it is loaded: the alternative is a process that the
+//! system kills without a word.
+
+use okyeame_core::weights::folder::ModelFolder;
+use okyeame_core::{Error, Result};
+use sysinfo::{MemoryRefreshKind, System};
+
+/// Loading takes at most this many times the loaded weights: `core/tests/memory.rs`.
+const PEAK_FACTOR: f64 = 1.3;
+/// A request's own memory, the phrase book, threads.
+const WORKING_BYTES: u64 = 200 << 20;
+
+/// # Errors
+/// [`Error::OutOfMemory`] says how much is needed and how much is there.
+pub(crate) fn check(folder: &ModelFolder) -> Result<()> {
+    check_against(folder.loaded_bytes(), available())
+}
+
+fn check_against(loaded_bytes: u64, available: Option<u64>) -> Result<()> {
+    const MB: u64 = 1_000_000;
+    let needed = (loaded_bytes as f64 * PEAK_FACTOR) as u64 + WORKING_BYTES;
+    match available {
+        Some(available) if available < needed => {
+            Err(Error::OutOfMemory { needed_mb: needed / MB, available_mb: available / MB })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Bytes that may still be taken, of the machine or of this container; `None` where the system does not tell.
+fn available() -> Option<u64> {
+    let mut system = System::new();
+    system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+    let of_machine = Some(system.available_memory()).filter(|bytes| *bytes > 0)?;
+    Some(system.cgroup_limits().map_or(of_machine, |limits| of_machine.min(limits.free_memory)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_large_a_model_is_refused_in_numbers() {
+        let error = check_against(10 << 30, Some(4 << 30)).expect_err("14 GB do not fit into 4");
+        assert_eq!(error.code(), "out_of_memory");
+        assert!(error.to_string().contains("14168 MB") && error.to_string().contains("4294 MB"), "{error}");
+        assert!(check_against(1 << 30, Some(4 << 30)).is_ok());
+        assert!(check_against(1 << 40, None).is_ok(), "a system that does not tell is not in the way");
+    }
+
+    #[test]
+    fn this_machine_tells() {
+        assert!(available().is_some_and(|bytes| bytes > 1 << 20));
+    }
+}

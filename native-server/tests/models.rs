@@ -1,0 +1,129 @@
+//! The real binary on a folder of every shape: `okyeame info` and `okyeame recognize --huggingface FOLDER` as a person or a
+//! script calls them, and what they print when a folder cannot be used.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn golden(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(path)
+}
+
+/// Runs `okyeame`, without a network and with a hub cache of its own.
+fn okyeame(args: &[&str], env: &[(&str, &str)]) -> Output {
+    let home = tempfile::tempdir().unwrap();
+    Command::new(env!("CARGO_BIN_EXE_okyeame"))
+        .args(args)
+        .current_dir(home.path())
+        .env_remove("HUGGINGFACE_MODEL_TYPE")
+        .env_remove("CUDA_VISIBLE_DEVICES")
+        .env("HF_HOME", home.path())
+        .env("HF_HUB_OFFLINE", "1")
+        .envs(env.iter().copied())
+        .output()
+        .unwrap()
+}
+
+#[track_caller]
+fn answer(args: &[&str], env: &[(&str, &str)]) -> Value {
+    let out = okyeame(args, env);
+    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    serde_json::from_slice(&out.stdout).unwrap()
+}
+
+/// What is printed on stderr by a call that fails.
+#[track_caller]
+fn complaint(args: &[&str], env: &[(&str, &str)]) -> String {
+    let out = okyeame(args, env);
+    assert!(!out.status.success(), "{args:?} succeeded");
+    assert!(out.stdout.is_empty(), "an answer and a failure");
+    let stderr = String::from_utf8(out.stderr).unwrap();
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    assert_eq!(stderr.trim().lines().count(), 1, "one sentence: {stderr}");
+    stderr
+}
+
+/// `(folder, further arguments, model_type, task, weight_format)`
+const FOLDERS: [(&str, &[&str], &str, &str, &str); 13] = [
+    ("tiny-multilingual", &[], "whisper", "single", "safetensors"),
+    ("tiny-2", &[], "whisper", "single", "safetensors"),
+    ("heads/classification", &[], "whisper_classifier", "multi", "safetensors"),
+    ("heads/classification-weighted", &[], "whisper_classifier", "multi", "pytorch"),
+    ("heads/one-encoder", &[], "whisper_multitask", "multi", "safetensors"),
+    ("heads/one-encoder-mlp", &[], "whisper_multitask", "multi", "safetensors"),
+    ("heads/multitask", &[], "whisper_multitask", "multi", "pytorch"),
+    ("heads/multitask-shared", &[], "whisper_multitask", "multi", "pytorch"),
+    ("heads/head-only", &["--base", "BASE"], "whisper_multitask", "multi", "safetensors"),
+    ("wav2vec2-base", &[], "wav2vec2", "single", "safetensors"),
+    ("wav2vec2-xlsr", &[], "wav2vec2", "single", "safetensors"),
+    ("wav2vec2-mms", &["--adapter", "eng"], "wav2vec2", "single", "safetensors"),
+    ("wav2vec2-old", &[], "wav2vec2", "single", "pytorch"),
+];
+
+#[test]
+fn a_folder_of_every_shape_is_described_and_answers() {
+    let base = golden("tiny-multilingual");
+    let clip = golden("clips/tw_go_cart.flac");
+    for (folder, further, model_type, task, format) in FOLDERS {
+        let path = golden(folder);
+        let path = path.to_str().unwrap();
+        let further: Vec<&str> =
+            further.iter().map(|arg| if *arg == "BASE" { base.to_str().unwrap() } else { arg }).collect();
+        let info = answer(&[&["info", path, "--json"], &further[..]].concat(), &[]);
+        let got = ["model_type", "task", "weight_format"].map(|key| info[key].as_str().unwrap_or_default());
+        assert_eq!(got, [model_type, task, format], "{folder}");
+        assert_eq!(info["name"], Path::new(folder).file_name().unwrap().to_str().unwrap());
+        assert_eq!((&info["device"], &info["dtype"]), (&Value::from("cpu"), &Value::from("f32")));
+        assert!(info["parameters"].as_u64().unwrap() > 0 && !info["fallbacks"].as_array().unwrap().is_empty());
+
+        let table = okyeame(&[&["info", path], &further[..]].concat(), &[]);
+        let table = String::from_utf8(table.stdout).unwrap();
+        assert!(table.contains("architecture") && table.contains(model_type), "{table}");
+
+        let clip = clip.to_str().unwrap();
+        let found = answer(&[&["recognize", clip, "--json", "--huggingface", path], &further[..]].concat(), &[]);
+        let source = if task == "multi" { "audio_head" } else { "transcript" };
+        assert_eq!((&found["intent_source"], &found["model_type"]), (&source.into(), &model_type.into()), "{folder}");
+        assert_eq!(found["transcription"].is_null(), model_type == "whisper_classifier", "{folder}");
+    }
+}
+
+#[test]
+fn the_environment_overrides_what_is_detected() {
+    let folder = golden("heads/one-encoder");
+    let folder = folder.to_str().unwrap();
+    let info = answer(&["info", folder, "--json"], &[("HUGGINGFACE_MODEL_TYPE", "single")]);
+    assert_eq!((&info["task"], &info["model_type"]), (&"single".into(), &"whisper".into()));
+    let tiny = golden("tiny-2");
+    let said = complaint(&["info", tiny.to_str().unwrap()], &[("HUGGINGFACE_MODEL_TYPE", "multi")]);
+    assert!(said.contains("no intent head"), "{said}");
+    let said = complaint(&["info", folder], &[("HUGGINGFACE_MODEL_TYPE", "both")]);
+    assert!(said.contains("'single' or 'multi'"), "{said}");
+
+    let info = answer(&["info", folder, "--json"], &[("CUDA_VISIBLE_DEVICES", "")]);
+    assert!(info["device_reason"].as_str().unwrap().contains("CUDA_VISIBLE_DEVICES"), "{info}");
+    let said = complaint(&["info", folder, "--device", "wgpu"], &[("CUDA_VISIBLE_DEVICES", "")]);
+    assert!(said.contains("forces the CPU"), "{said}");
+    let said = complaint(&["info", folder, "--dtype", "f16", "--device", "cpu"], &[]);
+    assert!(said.contains("f32 only"), "{said}");
+}
+
+#[test]
+fn what_cannot_be_used_is_said_in_one_sentence() {
+    let said = complaint(&["info", "./no/such/folder"], &[]);
+    assert!(said.contains("was not found"), "{said}");
+    let said = complaint(&["info", "shop/no-such-model"], &[]);
+    assert!(said.contains("HF_HUB_OFFLINE"), "{said}");
+    let head = golden("heads/head-only");
+    let said = complaint(&["info", head.to_str().unwrap()], &[]);
+    assert!(said.contains("okyeame-tests/tiny-multilingual"), "{said}");
+    let mms = golden("wav2vec2-mms");
+    let said = complaint(&["info", mms.to_str().unwrap(), "--adapter", "xyz"], &[]);
+    assert!(said.contains("xyz"), "{said}");
+    let empty = tempfile::tempdir().unwrap();
+    let said = complaint(&["info", empty.path().to_str().unwrap()], &[]);
+    assert!(said.contains("model.safetensors"), "{said}");
+}
