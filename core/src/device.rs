@@ -162,8 +162,21 @@ fn auto() -> (&'static str, Device, String) {
 
 fn reason_of(error: Error) -> String {
     match error {
+        Error::DeviceUnavailable { device, .. } if !is_built_in(device) => format!("{device} is not built in"),
         Error::DeviceUnavailable { device, reason } => format!("{device}: {reason}"),
         other => other.to_string(),
+    }
+}
+
+/// Whether this binary can reach a device of that name at all.
+#[must_use]
+pub fn is_built_in(device: &str) -> bool {
+    match device {
+        "cpu" => true,
+        "cuda" => cfg!(feature = "cuda"),
+        "wgpu" => cfg!(feature = "wgpu"),
+        "vulkan" => cfg!(feature = "vulkan"),
+        _ => false,
     }
 }
 
@@ -202,7 +215,7 @@ fn started<R>(f: impl FnOnce() -> R) -> Option<R> {
 fn not_built_in(device: &'static str) -> Error {
     Error::DeviceUnavailable {
         device,
-        reason: format!("this binary was built without it; build it with --features {device}"),
+        reason: format!("it is not built into this binary (cargo build --features {device})"),
     }
 }
 

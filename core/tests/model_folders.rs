@@ -8,10 +8,12 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{block_on, bytes_of, clip, golden, hugging_face_folder, json};
-use okyeame_core::audio::Waveform;
+use common::{Loaded, block_on, bytes_of, clip, golden, hugging_face_folder, json};
+use okyeame_core::audio::{LogMelExtractor, Waveform};
+use okyeame_core::decoding::{SpeechModel, TranscribeOptions, decode_window};
 use okyeame_core::intent::built_in;
 use okyeame_core::recognizer::LoadOptions;
+use okyeame_core::tokenizer::SpeechTask;
 use okyeame_core::weights::folder::{ModelFolder, OpenOptions};
 use okyeame_core::{Error, IntentSource, Recognition, RecognizeOptions, Recognizer, Rejection, Result, Risk, Task};
 use serde_json::{Value, json};
@@ -157,10 +159,43 @@ fn words_come_with_the_intent_where_there_is_a_decoder() {
     let error = block_on(load(&golden("heads/classification")).unwrap().transcribe(
         &Waveform::new(samples).unwrap(),
         None,
-        &okyeame_core::decoding::TranscribeOptions::default(),
+        &TranscribeOptions::default(),
     ))
     .unwrap_err();
     assert_eq!(error.code(), "unsupported_model");
+}
+
+/// `openai/whisper-*.en` and its like: transformers' own texts, with no language and no task in the prompt.
+#[test]
+fn an_english_only_model_is_asked_without_a_language() {
+    let recognizer = load(&golden("tiny-en")).unwrap();
+    assert!(!recognizer.info().multilingual && recognizer.info().languages.is_empty());
+    let mut loaded = Loaded::open(&golden("tiny-en")).unwrap();
+    loaded.tokenizer = loaded.tokenizer.english_only();
+    let extractor = LogMelExtractor::new(loaded.model.whisper.config.num_mel_bins);
+    let generated: Value = json("tiny-en/generate.json");
+    for case in generated["cases"].as_array().unwrap() {
+        assert!(case["min_margin"].as_f64().unwrap() > 0.02, "the sequence is no near tie");
+        let range: Vec<usize> = serde_json::from_value(case["samples"].clone()).unwrap();
+        let audio = clip(case["clip"].as_str().unwrap());
+        let audio = Waveform::new(audio.samples()[range[0]..range[1]].to_vec()).unwrap();
+        let timestamps = case["timestamps"].as_bool().unwrap();
+        let options = loaded.exact("en", SpeechTask::Transcribe, timestamps);
+        // We stop after half of the context of 32, as OpenAI does; transformers fills it.
+        let expected: Vec<u32> = serde_json::from_value(case["tokens"].clone()).unwrap();
+        let mel = extractor.extract_padded(audio.samples(), 16_000).unwrap();
+        let window = block_on(loaded.model.encode(&mel.data)).unwrap();
+        let got = block_on(decode_window(&loaded.model, &loaded.tokenizer, &window, &options)).unwrap();
+        assert_eq!((got.tokens, got.language), (expected[..16].to_vec(), None), "{case}");
+
+        // The whole way through; with timestamps it would go on in a second window, behind the first segment.
+        for language in [None, Some("en")].into_iter().filter(|_| !timestamps) {
+            let options = TranscribeOptions { decode: options.clone(), ..TranscribeOptions::default() };
+            let got = block_on(recognizer.transcribe(&audio, language, &options)).unwrap();
+            let tokens: Vec<u32> = got.segments.iter().flat_map(|s| s.tokens.clone()).collect();
+            assert_eq!(tokens, expected[..16], "{case}");
+        }
+    }
 }
 
 #[test]

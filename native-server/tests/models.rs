@@ -47,9 +47,10 @@ fn complaint(args: &[&str], env: &[(&str, &str)]) -> String {
 }
 
 /// `(folder, further arguments, model_type, task, weight_format)`
-const FOLDERS: [(&str, &[&str], &str, &str, &str); 13] = [
+const FOLDERS: [(&str, &[&str], &str, &str, &str); 14] = [
     ("tiny-multilingual", &[], "whisper", "single", "safetensors"),
     ("tiny-2", &[], "whisper", "single", "safetensors"),
+    ("tiny-en", &[], "whisper", "single", "safetensors"),
     ("heads/classification", &[], "whisper_classifier", "multi", "safetensors"),
     ("heads/classification-weighted", &[], "whisper_classifier", "multi", "pytorch"),
     ("heads/one-encoder", &[], "whisper_multitask", "multi", "safetensors"),

@@ -5,6 +5,7 @@ usage: make_golden.py --base FOLDER [--ct2 FOLDER] [--extra-audio FILE ...] [--o
 Parts, in order, one module each:
   mel    golden_mel.py    log-mel spectrograms                     <- transformers' WhisperFeatureExtractor
   tiny   golden_tiny.py   small seeded models, every stage of them <- transformers' Whisper
+         golden_english.py  the second of them as an English-only model <- transformers' generate
          golden_formats.py  the same weights in other file formats <- torch, safetensors, ctranslate2's converter
   heads  golden_heads.py  intent heads in every form repositories have <- transformers' encoder, torch on top
   wav2vec2  golden_wav2vec2.py  small seeded CTC models, every stage <- transformers' Wav2Vec2ForCTC
@@ -22,6 +23,7 @@ import pathlib
 import torch
 
 import golden_base
+import golden_english
 import golden_heads
 import golden_mel
 import golden_rules
@@ -54,6 +56,7 @@ def main() -> None:
         golden_mel.make(clips, args.out / "mel")
     if "tiny" in args.only:
         golden_tiny.make(args.out)
+        golden_english.make(clips, args.out / "tiny-2", args.out / "tiny-en")
     if "heads" in args.only:
         golden_heads.make(clips, args.out / "tiny-multilingual", args.out / "heads")
     if "wav2vec2" in args.only:

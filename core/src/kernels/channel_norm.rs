@@ -6,10 +6,11 @@
 //!
 //! Not for groups of several channels, and not where frames come one by one: it sees the whole clip.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use rayon::prelude::*;
 
 use super::cpu::{CpuBuffer, is_cpu};
+use super::{in_single, single_from};
 
 /// PyTorch's default, which wav2vec2 keeps.
 const EPSILON: f32 = 1e-5;
@@ -45,7 +46,7 @@ impl ChannelNorm {
     #[must_use]
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         if let Some((gamma, beta)) = &self.on_device {
-            return plain(x, gamma.clone(), beta.clone());
+            return in_single(x, |x| plain(x, gamma.clone(), beta.clone()));
         }
         let [_, n_ctx, n_channels] = x.dims();
         assert_eq!(n_channels, self.gamma.len(), "the last axis of x is n_channels");
@@ -93,7 +94,7 @@ fn column_means(window: &[f32], n_channels: usize, n_ctx: usize, f: impl Fn(usiz
 }
 
 fn row_of(values: &[f32], device: &Device) -> Tensor<3> {
-    Tensor::from_data(TensorData::new(values.to_vec(), [1, 1, values.len()]), device)
+    single_from(values.to_vec(), [1, 1, values.len()], device)
 }
 
 /// The same in ordinary Burn operations, for every other device and for the tests.

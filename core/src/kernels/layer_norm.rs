@@ -1,11 +1,12 @@
 //! Layer normalisation over the last axis, `(x - mean) / sqrt(var + 1e-5) * gamma + beta`.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use rayon::prelude::*;
 use rten_simd::SimdOp;
 use rten_vecmath::{Normalize, NormalizeOptions, Sum, SumSquareSub};
 
 use super::cpu::{CpuBuffer, is_cpu, tensor_from};
+use super::{in_single, single_from};
 
 /// PyTorch's default, which Whisper and wav2vec2 keep.
 const EPSILON: f32 = 1e-5;
@@ -31,10 +32,7 @@ impl LayerNorm {
         assert_eq!(gamma.len(), beta.len(), "gamma and beta are [n_state]");
         let on_device = (!is_cpu(device)).then(|| {
             let n_state = gamma.len();
-            (
-                Tensor::from_data(TensorData::new(gamma.clone(), [n_state]), device),
-                Tensor::from_data(TensorData::new(beta.clone(), [n_state]), device),
-            )
+            (single_from(gamma.clone(), [n_state], device), single_from(beta.clone(), [n_state], device))
         });
         Self { gamma, beta, on_device }
     }
@@ -46,7 +44,8 @@ impl LayerNorm {
     #[must_use]
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         if let Some((gamma, beta)) = &self.on_device {
-            return burn::tensor::module::layer_norm(x, gamma.clone(), Some(beta.clone()), f64::from(EPSILON));
+            let norm = |x| burn::tensor::module::layer_norm(x, gamma.clone(), Some(beta.clone()), f64::from(EPSILON));
+            return in_single(x, norm);
         }
         let shape = x.dims();
         let [_, _, n_state] = shape;
@@ -85,6 +84,8 @@ impl LayerNorm {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use burn::tensor::TensorData;
+
     use super::*;
 
     #[test]

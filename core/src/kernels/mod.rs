@@ -22,7 +22,19 @@ pub use conv1d::{Conv1d, Conv1dShape};
 pub use layer_norm::LayerNorm;
 pub use linear::{Activation, Linear};
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
+
+/// Runs `f` in f32, whatever the device computes in: the square of a half-precision value overflows from 256 on, and
+/// Whisper's residual stream goes further.
+fn in_single<const D: usize>(x: Tensor<D>, f: impl FnOnce(Tensor<D>) -> Tensor<D>) -> Tensor<D> {
+    let dtype = FloatDType::from(x.dtype());
+    if dtype == FloatDType::F32 { f(x) } else { f(x.cast(FloatDType::F32)).cast(dtype) }
+}
+
+/// Parameters that stay f32 on every device.
+fn single_from<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values, shape), (device, DType::F32))
+}
 
 /// Reads a tensor back from its device as f32, whatever it computes in; row-major.
 pub(crate) async fn read<const D: usize>(tensor: Tensor<D>, stage: &'static str) -> crate::Result<Vec<f32>> {

@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{ContentArrangement, Table};
 use okyeame_core::{ModelInfo, Task};
 
@@ -86,7 +86,7 @@ fn table(info: &ModelInfo) -> Table {
     rows.push(("labels", format!("{}: {}", info.labels.len(), info.labels.join(" "))));
     rows.extend(info.fallbacks.iter().map(|fallback| ("note", fallback.clone())));
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
+    table.load_style(UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
     table.add_rows(rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]));
     table
 }
