@@ -15,6 +15,22 @@ const TWI: [&str; 4] = ["tw", "twi", "ak", "aka"];
 /// one only repeats itself. Measured on synthetic speech: `tests/intent/README.md`.
 pub const TWI_DECODE_LANGUAGES: [&str; 2] = ["sw", "yo"];
 
+/// What transformers calls each language, such as `yoruba`, and its code.
+const NAMES: &str = include_str!("../data/whisper_languages.tsv");
+
+/// The code that a checkpoint's settings mean by a code, a name or a token (`yo`, `Yoruba`, `<|yo|>`).
+#[must_use]
+pub fn code_of(named: &str) -> String {
+    let plain = named.trim().trim_start_matches("<|").trim_end_matches("|>").to_lowercase();
+    let by_name = NAMES.lines().skip(1).filter_map(|line| line.split_once('\t')).find(|(name, _)| *name == plain);
+    by_name.map_or(plain, |(_, code)| code.to_owned())
+}
+
+/// Names under which a vocabulary may have a token for Twi itself: no released Whisper has, a fine-tuned one may.
+pub(crate) fn twi_codes() -> [&'static str; 4] {
+    TWI
+}
+
 /// A language as it is reported, and how it is decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SpeechLanguage {
@@ -52,6 +68,15 @@ impl SpeechLanguage {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_name_languages_in_three_ways() {
+        for named in ["yo", "Yoruba", "<|yo|>", " yoruba "] {
+            assert_eq!(code_of(named), "yo");
+        }
+        assert_eq!(code_of("<|tw|>"), "tw");
+        assert_eq!(code_of("klingon"), "klingon");
+    }
 
     #[test]
     fn twi_has_many_names_and_is_the_default() {

@@ -7,6 +7,7 @@
 use tokenizers::Tokenizer as HfTokenizer;
 
 use crate::error::{Error, Result};
+use crate::language::twi_codes;
 use crate::whisper::config::invalid;
 
 /// Seconds between two timestamp tokens.
@@ -140,7 +141,7 @@ impl Tokenizer {
         let sot = need("<|startoftranscript|>")?;
         let no_timestamps = need("<|notimestamps|>")?;
         let translate = find("<|translate|>");
-        let languages = match translate {
+        let mut languages: Vec<(String, u32)> = match translate {
             // Language tokens stand between the start and the tasks.
             Some(translate) => (sot + 1..translate)
                 .filter_map(|token| {
@@ -151,6 +152,15 @@ impl Tokenizer {
                 .collect(),
             None => Vec::new(),
         };
+        // A token that was added for Twi stands behind all others.
+        if translate.is_some() {
+            let added = twi_codes().into_iter().filter_map(|code| Some((code, find(&format!("<|{code}|>"))?)));
+            for (code, token) in added {
+                if !languages.iter().any(|(_, t)| *t == token) {
+                    languages.push((code.to_owned(), token));
+                }
+            }
+        }
         let special = SpecialTokens {
             sot,
             eot: need("<|endoftext|>")?,

@@ -332,6 +332,112 @@ fn other_models_are_called_by_name() {
     assert!(refused(load(encoder.path()), "unsupported_model").contains("neither a decoder"));
 }
 
+/// The same kinds of repository as `.bin`, whose size no configuration tells.
+#[test]
+fn other_models_in_pytorchs_format_are_called_by_name_too() {
+    let folder = copy_of("heads/multitask");
+    write(&folder, "config.json", &json!({"architectures": ["HubertForCTC"], "model_type": "hubert"}));
+    let sentence = refused(ModelFolder::open(folder.path()), "invalid_config");
+    assert!(sentence.contains("d_model"), "{sentence}");
+    std::fs::remove_file(folder.path().join("config.json")).unwrap();
+    let sentence = refused(ModelFolder::open(folder.path()), "model_not_found");
+    assert!(sentence.contains("config.json"), "{sentence}");
+
+    let peft = tempfile::tempdir().unwrap();
+    write(&peft, "adapter_config.json", &json!({"base_model_name_or_path": "openai/whisper-small"}));
+    let sentence = refused(ModelFolder::open(peft.path()), "unsupported_model");
+    assert!(sentence.contains("merge_and_unload"), "{sentence}");
+}
+
+/// What other tools write into `config.json` and transformers would leave out.
+#[test]
+fn nulls_and_nested_configurations_are_read() {
+    let folder = copy_of("heads/multitask");
+    set(&folder, "architectures", json!([null]));
+    set(&folder, "suppress_tokens", json!([]));
+    let path = folder.path().join("config.json");
+    let mut inner: Value = serde_json::from_slice(&bytes_of(&path)).unwrap();
+    for key in ["architectures", "activation_function", "begin_suppress_tokens"] {
+        inner.as_object_mut().unwrap().insert(key.to_owned(), Value::Null);
+    }
+    let outer = json!({"architectures": ["WhisperForMultiTask"], "custom_model": true, "whisper_config": inner});
+    write(&folder, "config.json", &outer);
+    let info = load(folder.path()).unwrap().info().clone();
+    assert_eq!((info.task, info.architecture.as_str()), (Task::Multi, "WhisperForMultiTask"));
+    assert!(info.fallbacks.iter().any(|f| f.contains("whisper_config")), "{:?}", info.fallbacks);
+}
+
+/// A fine-tuned Whisper is asked in the language that it was trained with.
+#[test]
+fn twi_is_decoded_with_the_language_that_a_checkpoint_names() {
+    let samples = clip("tw_go_cart").samples()[..12_000].to_vec();
+    let language = |change: &dyn Fn(&mut Value)| {
+        let folder = copy_of("tiny-multilingual");
+        let mut generation: Value = json("tiny-multilingual/generation_config.json");
+        change(&mut generation);
+        write(&folder, "generation_config.json", &generation);
+        let recognizer = load(folder.path()).unwrap();
+        let said = recognizer.info().fallbacks.iter().any(|f| f.contains("which generation_config.json names"));
+        let got = recognize(&recognizer, &samples, &RecognizeOptions::default());
+        assert_eq!(got.whisper_info.language, "tw");
+        (got.whisper_info.decode_language.unwrap(), said)
+    };
+    // the fixture knows en, sw and fr
+    assert_eq!(language(&|_| {}), ("sw".to_owned(), false));
+    assert_eq!(language(&|g| g["language"] = json!("french")), ("fr".to_owned(), true));
+    assert_eq!(language(&|g| g["language"] = json!("<|en|>")), ("en".to_owned(), true));
+    assert_eq!(language(&|g| g["language"] = json!("klingon")), ("sw".to_owned(), false));
+    assert_eq!(language(&|g| g["forced_decoder_ids"] = json!([[1, 62], [2, 64]])), ("fr".to_owned(), true));
+    assert_eq!(language(&|g| g["forced_decoder_ids"] = json!([[1, null], [2, 64]])), ("sw".to_owned(), false));
+
+    // a token of its own, behind all others
+    let folder = copy_of("tiny-multilingual");
+    let text = String::from_utf8(bytes_of(&folder.path().join("tokenizer.json"))).unwrap();
+    std::fs::write(folder.path().join("tokenizer.json"), text.replace("<|0.98|>", "<|tw|>")).unwrap();
+    let recognizer = load(folder.path()).unwrap();
+    assert!(recognizer.info().languages.contains(&"tw".to_owned()));
+    let got = recognize(&recognizer, &samples, &RecognizeOptions::default());
+    assert_eq!(got.whisper_info.decode_language.as_deref(), Some("tw"));
+}
+
+/// Without alignment heads, or with another model's, there are word times all the same.
+#[test]
+fn word_times_need_no_alignment_heads() {
+    let audio = Waveform::new(clip("tw_go_cart").samples()[..12_000].to_vec()).unwrap();
+    for heads in [Value::Null, json!([[25, 3], [31, 0]]), json!([])] {
+        let folder = copy_of("tiny-2");
+        let mut generation: Value = json("tiny-2/generation_config.json");
+        generation["alignment_heads"] = heads.clone();
+        write(&folder, "generation_config.json", &generation);
+        let recognizer = load(folder.path()).unwrap();
+        assert!(recognizer.info().fallbacks.iter().any(|f| f.contains("alignment heads")), "{heads}");
+        let options = TranscribeOptions { word_timestamps: true, ..TranscribeOptions::default() };
+        let got = block_on(recognizer.transcribe(&audio, None, &options)).unwrap();
+        assert!(!got.text.trim().is_empty());
+        assert!(got.segments.iter().any(|s| !s.words.is_empty()), "{heads}");
+    }
+}
+
+#[test]
+fn an_untied_projection_is_refused() {
+    let folder = copy_of("heads/multitask");
+    set(&folder, "tie_word_embeddings", json!(false));
+    assert!(load(folder.path()).is_ok(), "it says so, but holds the same numbers twice");
+    let tensors = bytes_of(&golden("tiny-2/model.safetensors"));
+    let file = safetensors::SafeTensors::deserialize(&tensors).unwrap();
+    let mut views: Vec<(String, safetensors::tensor::TensorView<'_>)> = file.tensors();
+    let zeros = vec![0_u8; views.iter().find(|(n, _)| n.contains("embed_tokens")).unwrap().1.data().len()];
+    let shape = file.tensor("model.decoder.embed_tokens.weight").unwrap().shape().to_vec();
+    let other = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, &zeros).unwrap();
+    views.push(("proj_out.weight".to_owned(), other));
+    let folder = copy_of("tiny-2");
+    let bytes = safetensors::serialize(views, None).unwrap();
+    std::fs::write(folder.path().join("model.safetensors"), bytes).unwrap();
+    assert!(load(folder.path()).is_ok(), "tied unless it says otherwise");
+    set(&folder, "tie_word_embeddings", json!(false));
+    assert!(refused(load(folder.path()), "unsupported_model").contains("tie_word_embeddings"));
+}
+
 #[cfg(unix)]
 #[test]
 fn links_lead_nowhere_else() {

@@ -35,7 +35,7 @@ pub const MIN_PROBABILITY: f32 = 0.5;
 /// Two classes nearer than this fit about equally well.
 pub const MIN_LEAD: f32 = 0.1;
 /// Labels that stand for "none of the shop's commands", in lower case with underscores.
-pub const OUT_OF_SCOPE_LABELS: [&str; 5] = ["unknown", "none", "out_of_scope", "other", "no_intent"];
+pub const OUT_OF_SCOPE_LABELS: [&str; 6] = ["unknown", "none", "out_of_scope", "other", "no_intent", "silence"];
 
 const LAYER_WEIGHTS: &str = "head.layer_weights";
 
@@ -292,7 +292,8 @@ pub fn rank(probabilities: &[f32], labels: &[String]) -> HeadRanking {
 fn is_out_of_scope(label: Option<&String>) -> bool {
     label.is_some_and(|label| {
         let plain = label.trim().to_ascii_lowercase().replace(['-', ' '], "_");
-        OUT_OF_SCOPE_LABELS.contains(&plain.as_str())
+        // Speech-command data sets call them _unknown_ and _silence_.
+        OUT_OF_SCOPE_LABELS.contains(&plain.trim_matches('_'))
     })
 }
 

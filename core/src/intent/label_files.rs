@@ -146,10 +146,17 @@ fn listed(value: &Value) -> Read<Vec<String>> {
 
 /// A map either way round: strings as values are labels, everything else should be a class.
 fn of_map(map: &Map<String, Value>) -> Read<Vec<String>> {
-    let by_class = map.values().all(Value::is_string);
+    let is_class = |text: &str| text.trim().parse::<u64>().is_ok();
+    // transformers' examples write {"search": "0"}: classes as strings, against labels as keys.
+    let written_out = map.values().all(|v| v.as_str().is_some_and(is_class)) && !map.keys().all(|key| is_class(key));
+    let by_class = map.values().all(Value::is_string) && !written_out;
+    let class_of = |value: &Value| match value.as_str() {
+        Some(text) if written_out => text.trim().parse().ok(),
+        _ => value.as_u64(),
+    };
     let pairs = map.iter().map(|(key, value)| match value.as_str().filter(|_| by_class) {
         Some(label) => checked_class(key.trim().parse().ok(), label, key).map(|class| (class, label)),
-        None => checked_class(value.as_u64(), key, &value.to_string()).map(|class| (class, key.as_str())),
+        None => checked_class(class_of(value), key, &value.to_string()).map(|class| (class, key.as_str())),
     });
     in_class_order(pairs.collect::<Read<_>>()?)
 }
@@ -297,6 +304,8 @@ mod tests {
             json!({"labels": {"add": 0, "search": 1, "unknown": 2}}),
             json!({"search": 1, "add": 0, "unknown": 2}),
             json!({"2": "unknown", "0": "add", "1": "search"}),
+            json!({"label2id": {"search": "1", "add": "0", "unknown": "2"}}),
+            json!({"search": "1", "add": "0", "unknown": "2"}),
             json!(["add", "search", "unknown\n"]),
             json!([{"intent": "add", "risk": "undo"}, {"intent": "search"}, {"intent": "unknown"}]),
             json!([{"label": "search", "id": 1}, {"name": "unknown", "id": 2}, {"intent": "add", "id": 0}]),
@@ -331,7 +340,7 @@ mod tests {
             (json!({"a": 0, "b": 100_000}), "the class of 'b' is '100000', expected"),
             (json!({"a": u64::MAX}), "the class of 'a' is '18446744073709551615', expected"),
             (json!({"a": 0, "b": "1"}), "the class of 'b' is '\"1\"', expected"),
-            (json!({"a": "0"}), "the class of '0' is 'a', expected"),
+            (json!({"a": "b"}), "the class of 'b' is 'a', expected"),
             (json!({"a": 0, "b": null}), "the class of 'b' is 'null', expected"),
             (json!([{"intent": "a", "id": 0}, "b"]), "1 of the 2 entries have an id and the others have none"),
             (json!(["a", 7]), "entry 1 of the list is neither a string"),

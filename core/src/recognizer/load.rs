@@ -11,6 +11,7 @@ use crate::intent::head::IntentHead;
 use crate::intent::label_files::check_count;
 use crate::intent::text_match::PhraseBook;
 use crate::intent::{IntentInfo, built_in, label_id};
+use crate::language::{TWI_DECODE_LANGUAGES, code_of, twi_codes};
 use crate::model_info::{ModelInfo, Task};
 use crate::recognition::Risk;
 use crate::tokenizer::Tokenizer;
@@ -210,20 +211,66 @@ fn load_whisper(files: WhisperFiles, device: &Device, info: &mut ModelInfo) -> R
     let languages = &tokenizer.special().languages;
     info.multilingual = !languages.is_empty();
     info.languages = languages.iter().map(|(code, _)| code.clone()).collect();
-    let GenerationConfig { suppress_tokens, begin_suppress_tokens, alignment_heads, .. } = &generation;
+    let twi_languages = twi_languages(&generation, &tokenizer, &mut info.fallbacks);
+    let alignment_heads = alignment_heads(&generation, &whisper.config, &mut info.fallbacks);
+    let n_behind = whisper
+        .config
+        .vocab_size
+        .saturating_sub(tokenizer.special().timestamp_begin as usize + whisper.config.max_source_positions + 1);
+    // A Twi token is one of them, and harmless.
+    if n_behind > 4 {
+        info.fallbacks
+            .push(format!("{n_behind} tokens stand behind the timestamps: their text is left out of the words"));
+    }
+    let GenerationConfig { suppress_tokens, begin_suppress_tokens, .. } = &generation;
     Ok(WhisperTranscriber {
         extractor: LogMelExtractor::new(whisper.config.num_mel_bins),
         suppress: token_list(suppress_tokens.as_deref(), &tokenizer)?,
         begin_suppress: token_list(begin_suppress_tokens.as_deref(), &tokenizer)?,
         // 1.0 s, as the reference has it where the checkpoint says nothing.
         max_initial_timestamp_index: generation.max_initial_timestamp_index.or(Some(50)),
-        model: WhisperOnDevice {
-            whisper,
-            device: device.clone(),
-            alignment_heads: alignment_heads.clone().unwrap_or_default(),
-        },
+        model: WhisperOnDevice { whisper, device: device.clone(), alignment_heads },
         tokenizer,
+        twi_languages,
     })
+}
+
+/// What Twi is decoded with: a token of its own, else the language that a fine-tuned checkpoint names, else what stock
+/// Whisper hears it best with.
+fn twi_languages(generation: &GenerationConfig, tokenizer: &Tokenizer, fallbacks: &mut Vec<String>) -> Vec<String> {
+    let special = tokenizer.special();
+    let known = |code: &str| special.language(code).is_some();
+    let own = twi_codes().into_iter().find(|code| known(code)).map(str::to_owned);
+    let forced = || {
+        let token = generation.forced_decoder_ids.as_ref()?.iter().find(|(position, _)| *position == 1)?.1?;
+        special.languages.iter().find(|(_, t)| *t == token).map(|(code, _)| code.clone())
+    };
+    let named = generation.language.as_deref().map(code_of).filter(|code| known(code)).or_else(forced);
+    if let (None, Some(code)) = (&own, &named) {
+        fallbacks.push(format!("Twi is decoded as '{code}', which generation_config.json names"));
+    }
+    let mut languages: Vec<String> = own.or(named).into_iter().collect();
+    languages.extend(TWI_DECODE_LANGUAGES.iter().filter(|code| known(code)).map(|code| (*code).to_owned()));
+    let mut seen = std::collections::BTreeSet::new();
+    languages.retain(|code| seen.insert(code.clone()));
+    languages
+}
+
+/// The cross-attention heads that word times are read from: those that the checkpoint names, else, as
+/// `openai/whisper` does, every head of the upper half of the layers.
+fn alignment_heads(
+    generation: &GenerationConfig,
+    config: &WhisperConfig,
+    fallbacks: &mut Vec<String>,
+) -> Vec<[usize; 2]> {
+    let (n_layer, n_head) = (config.decoder_layers, config.decoder_attention_heads);
+    let mut heads = generation.alignment_heads.clone().unwrap_or_default();
+    heads.retain(|[layer, head]| *layer < n_layer && *head < n_head);
+    if heads.is_empty() {
+        fallbacks.push("no alignment heads: word times from every head of the decoder's upper half".to_owned());
+        heads = (n_layer / 2..n_layer).flat_map(|layer| (0..n_head).map(move |head| [layer, head])).collect();
+    }
+    heads
 }
 
 fn load_wav2vec2(files: Wav2Vec2Files, device: &Device, info: &mut ModelInfo) -> Result<Transcriber> {

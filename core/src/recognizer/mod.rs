@@ -74,6 +74,8 @@ impl Default for RecognizeOptions {
 #[derive(Debug, Clone)]
 pub struct OptionsCheck {
     languages: Vec<String>,
+    /// Whether the model listens to the language at all: a CTC model has only its own.
+    any_language: bool,
 }
 
 impl OptionsCheck {
@@ -88,7 +90,16 @@ impl OptionsCheck {
                 return Err(Error::InvalidParameter { name, allowed: format!("1 to {max}") });
             }
         }
-        SpeechLanguage::parse(options.language.as_deref(), &self.languages).map(|_| ())
+        self.language(options.language.as_deref()).map(|_| ())
+    }
+
+    fn language(&self, code: Option<&str>) -> Result<SpeechLanguage> {
+        let parsed = SpeechLanguage::parse(code, &self.languages);
+        // What cannot change the answer need not be refused, if it is a language at all.
+        let own = code
+            .map(|c| c.trim().to_ascii_lowercase())
+            .filter(|c| self.any_language && (2..=3).contains(&c.len()) && c.bytes().all(|b| b.is_ascii_lowercase()));
+        parsed.or_else(|error| own.map(SpeechLanguage::Known).ok_or(error))
     }
 }
 
@@ -154,7 +165,10 @@ impl Recognizer {
     /// A check of options that can travel to another thread.
     #[must_use]
     pub fn options_check(&self) -> OptionsCheck {
-        OptionsCheck { languages: self.info.languages.clone() }
+        OptionsCheck {
+            languages: self.info.languages.clone(),
+            any_language: matches!(self.transcriber, Some(Transcriber::Wav2Vec2 { .. })),
+        }
     }
 
     /// Recognises one clip.
@@ -166,8 +180,9 @@ impl Recognizer {
     /// Bad options, and what the model or its device says. Silence and speech that is no command are
     /// answers, not errors.
     pub async fn recognize(&self, audio: &Waveform, options: &RecognizeOptions) -> Result<Recognition> {
-        self.options_check().check(options)?;
-        let language = SpeechLanguage::parse(options.language.as_deref(), &self.info.languages)?;
+        let check = self.options_check();
+        check.check(options)?;
+        let language = check.language(options.language.as_deref())?;
         let started = Instant::now();
         let speech = find_speech(audio.samples());
         let mut timings = TimingsMs { features: ms_since(started), ..TimingsMs::default() };
@@ -211,7 +226,7 @@ impl Recognizer {
         language: Option<&str>,
         options: &TranscribeOptions,
     ) -> Result<Transcript> {
-        let language = SpeechLanguage::parse(language, &self.info.languages)?;
+        let language = self.options_check().language(language)?;
         self.transcriber()?.transcribe(audio, &language, options).await
     }
 

@@ -6,7 +6,7 @@ use super::{RecognizeOptions, ms_since};
 use crate::audio::{HOP_LENGTH, LogMelExtractor, Waveform};
 use crate::decoding::{DecodeOptions, Segment, SpeechModel, TranscribeOptions, Transcript, decode_window, transcribe};
 use crate::error::Result;
-use crate::language::{DEFAULT_LANGUAGE, SpeechLanguage, TWI_DECODE_LANGUAGES};
+use crate::language::{DEFAULT_LANGUAGE, SpeechLanguage};
 use crate::recognition::TimingsMs;
 use crate::tokenizer::Tokenizer;
 use crate::wav2vec2::Wav2Vec2OnDevice;
@@ -98,6 +98,8 @@ pub(super) struct WhisperTranscriber {
     pub(super) suppress: Vec<u32>,
     pub(super) begin_suppress: Vec<u32>,
     pub(super) max_initial_timestamp_index: Option<usize>,
+    /// What Twi is decoded with, best first; empty for an English-only model.
+    pub(super) twi_languages: Vec<String>,
 }
 
 impl WhisperTranscriber {
@@ -138,19 +140,13 @@ impl WhisperTranscriber {
     }
 
     /// The tokens to decode with; `None` detects.
-    fn decode_languages<'a>(&self, language: &'a SpeechLanguage) -> Vec<Option<&'a str>> {
+    fn decode_languages<'a>(&'a self, language: &'a SpeechLanguage) -> Vec<Option<&'a str>> {
         match language {
             SpeechLanguage::Known(code) => vec![Some(code.as_str())],
             SpeechLanguage::Detect => vec![None],
-            SpeechLanguage::Twi => {
-                let known: Vec<Option<&str>> = TWI_DECODE_LANGUAGES
-                    .iter()
-                    .filter(|code| self.tokenizer.special().language(code).is_some())
-                    .map(|code| Some(*code))
-                    .collect();
-                // An English-only model has no language tokens at all, and decodes with none.
-                if known.is_empty() { vec![None] } else { known }
-            }
+            // An English-only model has no language tokens at all, and decodes with none.
+            SpeechLanguage::Twi if self.twi_languages.is_empty() => vec![None],
+            SpeechLanguage::Twi => self.twi_languages.iter().map(|code| Some(code.as_str())).collect(),
         }
     }
 

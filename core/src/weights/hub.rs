@@ -22,6 +22,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
+use super::folder::{PEFT_CONFIG, peft};
 use super::hub_client::Hub;
 use super::hub_download;
 use super::hub_env::environment;
@@ -228,13 +229,15 @@ async fn plan(store: &Store, hub: &Hub, listing: &Listing, adapter: Option<&str>
         }
         Ok(file)
     };
-    let selection = select(|name| listing.has(name), adapter).map_err(|absent| Error::ModelNotFound {
-        what: match absent {
-            Absent::Adapter => missing_adapter(adapter.unwrap_or_default(), &listing.adapters()),
-            Absent::Weights => "model.safetensors (or its shards), pytorch_model.bin (or its shards) or model.bin in \
-                                the repository"
+    let selection = select(|name| listing.has(name), adapter).map_err(|absent| match absent {
+        Absent::Weights if listing.has(PEFT_CONFIG) => peft(),
+        Absent::Weights => Error::ModelNotFound {
+            what: "model.safetensors (or its shards), pytorch_model.bin (or its shards) or model.bin in the repository"
                 .to_owned(),
         },
+        Absent::Adapter => {
+            Error::ModelNotFound { what: missing_adapter(adapter.unwrap_or_default(), &listing.adapters()) }
+        }
     })?;
     store.check_unmixed(listing)?;
     let mut small: Vec<&str> = selection.settings;

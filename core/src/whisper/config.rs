@@ -88,6 +88,11 @@ impl WhisperConfig {
     /// # Errors
     /// [`Error::InvalidConfig`] if it lacks a field or asks for the impossible.
     pub fn from_value(json: &serde_json::Value) -> Result<Self> {
+        // Some write a null where transformers would leave a field out.
+        let mut json = json.clone();
+        if let Some(fields) = json.as_object_mut() {
+            fields.retain(|_, value| !value.is_null());
+        }
         let config = Self::deserialize(json).map_err(|e| invalid("config.json", e.to_string()))?;
         config.check()?;
         Ok(config)
@@ -162,6 +167,9 @@ impl WhisperConfig {
             (1024, 24, 24) => "medium",
             (1280, 32, 32) => "large",
             (1280, 32, 4) => "turbo",
+            (768, 12, 4) => "distil-small",
+            (1024, 24, 2) => "distil-medium",
+            (1280, 32, 2) => "distil-large",
             _ => "custom",
         }
     }
@@ -181,6 +189,10 @@ pub struct GenerationConfig {
     pub max_initial_timestamp_index: Option<usize>,
     /// Whether the prompt names a language and a task. English-only checkpoints list those tokens too.
     pub is_multilingual: Option<bool>,
+    /// The language that a fine-tuned checkpoint was trained to be asked with: a code, a name or a token.
+    pub language: Option<String>,
+    /// `[position, token]` of the prompt; position 1 is the language, null if it is to be detected.
+    pub forced_decoder_ids: Option<Vec<(usize, Option<u32>)>>,
 }
 
 pub(crate) fn invalid(file: &str, reason: String) -> Error {

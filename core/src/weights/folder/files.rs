@@ -27,6 +27,9 @@ use crate::whisper::config::invalid;
 /// JSON and tokenizer files beyond this are not what they say they are.
 const MAX_TEXT_FILE_BYTES: u64 = 64 << 20;
 
+/// What a PEFT (LoRA) repository has in place of a model's configuration.
+pub(crate) const PEFT_CONFIG: &str = "adapter_config.json";
+
 /// Large-file storage leaves such a text where the file was not fetched.
 const LFS_POINTER: &[u8] = b"version https://git-lfs";
 
@@ -131,7 +134,7 @@ impl Files {
     ///
     /// # Errors
     /// [`Error::ModelNotFound`] if there are none, and what their formats say.
-    pub(crate) fn weights(&self, limits: &PytorchLimits) -> Result<OpenedWeights> {
+    pub(crate) fn weights(&self, limits: Option<&PytorchLimits>) -> Result<OpenedWeights> {
         const SAFETENSORS: &str = "model.safetensors";
         const SAFETENSORS_INDEX: &str = "model.safetensors.index.json";
         const PYTORCH: &str = "pytorch_model.bin";
@@ -153,10 +156,14 @@ impl Files {
             let bytes = self.map(file)?;
             let content: &[u8] = (*bytes).as_ref();
             return Ok(if content.starts_with(b"PK\x03\x04") || content.starts_with(&[0x80]) {
-                OpenedWeights::HuggingFace(Arc::new(PytorchFile::new(bytes, file, limits)?))
+                let limits = limits.cloned().unwrap_or_else(|| own_limits(content));
+                OpenedWeights::HuggingFace(Arc::new(PytorchFile::new(bytes, file, &limits)?))
             } else {
                 OpenedWeights::Ctranslate2(Ctranslate2::new(bytes, file)?)
             });
+        }
+        if self.has(PEFT_CONFIG) {
+            return Err(peft());
         }
         Err(not_found("model.safetensors, pytorch_model.bin (or the shards of either) or model.bin"))
     }
@@ -165,7 +172,11 @@ impl Files {
     ///
     /// # Errors
     /// What their format says.
-    pub(crate) fn adapter(&self, language: &str, limits: &PytorchLimits) -> Result<Option<Arc<dyn WeightSource>>> {
+    pub(crate) fn adapter(
+        &self,
+        language: &str,
+        limits: Option<&PytorchLimits>,
+    ) -> Result<Option<Arc<dyn WeightSource>>> {
         // It becomes a part of a file's name.
         if !language.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')) {
             return Ok(None);
@@ -174,13 +185,15 @@ impl Files {
         Ok(if self.has(&safetensors) {
             Some(Arc::new(Safetensors::new(self.map(&safetensors)?, &safetensors)?))
         } else if self.has(&pytorch) {
-            Some(Arc::new(PytorchFile::new(self.map(&pytorch)?, &pytorch, limits)?))
+            let bytes = self.map(&pytorch)?;
+            let limits = limits.cloned().unwrap_or_else(|| own_limits((*bytes).as_ref()));
+            Some(Arc::new(PytorchFile::new(bytes, &pytorch, &limits)?))
         } else {
             None
         })
     }
 
-    fn shards(&self, index_file: &'static str, limits: &PytorchLimits) -> Result<Shards> {
+    fn shards(&self, index_file: &'static str, limits: Option<&PytorchLimits>) -> Result<Shards> {
         #[derive(Deserialize)]
         struct Index {
             weight_map: BTreeMap<String, String>,
@@ -202,7 +215,9 @@ impl Files {
                 return Err(not_found(file));
             }
             shards.push(if index_file.starts_with("pytorch") {
-                Box::new(PytorchFile::new(self.map(file)?, file, limits)?)
+                let bytes = self.map(file)?;
+                let limits = limits.cloned().unwrap_or_else(|| own_limits((*bytes).as_ref()));
+                Box::new(PytorchFile::new(bytes, file, &limits)?)
             } else {
                 Box::new(Safetensors::new(self.map(file)?, file)?)
             });
@@ -235,6 +250,22 @@ struct Mapped(memmap2::Mmap);
 impl AsRef<[u8]> for Mapped {
     fn as_ref(&self) -> &[u8] {
         &self.0
+    }
+}
+
+/// What a `.bin` may hold where no configuration says it: its own length, so that the tensors can tell what they are.
+fn own_limits(content: &[u8]) -> PytorchLimits {
+    PytorchLimits { max_tensors: 10_000, max_bytes: content.len() as u64 }
+}
+
+/// That a repository holds a PEFT adapter and no model.
+pub(crate) fn peft() -> Error {
+    Error::UnsupportedModel {
+        architecture: "PEFT adapter".to_owned(),
+        reason:
+            "it holds LoRA weights for a base model and no model; merge it into its base (merge_and_unload) and save \
+                 the result"
+                .to_owned(),
     }
 }
 

@@ -26,6 +26,8 @@ use crate::whisper::config::invalid;
 use crate::whisper::model::expected_tensors;
 use crate::whisper::{GenerationConfig, WhisperConfig};
 use files::{Files, OpenedWeights, not_found};
+#[cfg(feature = "hub")]
+pub(super) use files::{PEFT_CONFIG, peft};
 use layout::{Layout, layout_of};
 use wav2vec2::open_wav2vec2;
 use whisper::{Opened, open_ctranslate2, whisper_config};
@@ -142,7 +144,7 @@ impl ModelFolder {
         if config.as_ref().is_some_and(|json| !json.is_object()) {
             return Err(invalid("config.json", "it is not a JSON object".to_owned()));
         }
-        let weights = match files.weights(&limits(config.as_ref()))? {
+        let weights = match files.weights(limits(config.as_ref()).as_ref())? {
             OpenedWeights::Ctranslate2(weights) => return open_ctranslate2(&files, config.as_ref(), weights),
             OpenedWeights::HuggingFace(weights) => weights,
         };
@@ -211,20 +213,18 @@ impl ModelFolder {
 }
 
 /// How much a `.bin` may hold: what `config.json` says that the model has, at 8 bytes a number and twice over for
-/// an encoder of the head's own, and room for a head and buffers.
-fn limits(config: Option<&Value>) -> PytorchLimits {
+/// an encoder of the head's own, and room for a head and buffers. `None` if it describes no model that is known.
+fn limits(config: Option<&Value>) -> Option<PytorchLimits> {
     const SPARE_BYTES: u64 = 64 << 20;
     const SPARE_TENSORS: usize = 1024;
-    let whisper = config.and_then(|json| whisper_config(json, &mut Vec::new()).ok()).map(|c| expected_tensors(&c));
+    let json = config?;
+    let whisper = whisper_config(json, &mut Vec::new()).ok().map(|config| expected_tensors(&config));
     let tensors = whisper.or_else(|| {
-        let config = Wav2Vec2Config::from_json(config?.to_string().as_bytes()).ok()?;
+        let config = Wav2Vec2Config::from_json(json.to_string().as_bytes()).ok()?;
         Some(crate::wav2vec2::expected_tensors(&config, &NoWeights))
-    });
-    let numbers: u64 = tensors.iter().flatten().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum();
-    PytorchLimits {
-        max_tensors: 2 * tensors.map_or(0, |t| t.len()) + SPARE_TENSORS,
-        max_bytes: 16 * numbers + SPARE_BYTES,
-    }
+    })?;
+    let numbers: u64 = tensors.iter().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum();
+    Some(PytorchLimits { max_tensors: 2 * tensors.len() + SPARE_TENSORS, max_bytes: 16 * numbers + SPARE_BYTES })
 }
 
 /// Stands where an architecture asks the weights which of two forms they have, before there are any.

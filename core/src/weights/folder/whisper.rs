@@ -29,6 +29,7 @@ impl Opened<'_> {
     pub(super) fn whisper(self, body: Names, has_decoder: bool, head: Option<HeadNames>) -> Result<ModelFolder> {
         let mut fallbacks = Vec::new();
         let config = whisper_config(self.config, &mut fallbacks)?;
+        self.check_tied(&body)?;
         check_features(self.files, config.num_mel_bins, &mut fallbacks)?;
         let generation = self.generation(&config, has_decoder, &mut fallbacks)?;
         let tokenizer_json = if has_decoder { Some(tokenizer_of(self.files, &mut fallbacks)?) } else { None };
@@ -63,6 +64,22 @@ impl Opened<'_> {
             base: None,
             fallbacks,
         })
+    }
+
+    /// The output projection is the token embedding here. A checkpoint that says otherwise must not mean it.
+    fn check_tied(&self, body: &Names) -> Result<()> {
+        if self.config.get("tie_word_embeddings").and_then(Value::as_bool) != Some(false) {
+            return Ok(());
+        }
+        let embedding = body.get("model.decoder.embed_tokens.weight").and_then(|name| self.weights.get(name));
+        let projection = self.weights.names().into_iter().find(|name| name.ends_with("proj_out.weight"));
+        let projection = projection.as_ref().and_then(|name| self.weights.get(name));
+        match (embedding, projection) {
+            (Some(embedding), Some(projection)) if !projection.is_same(&embedding) => {
+                Err(unsupported(self.config, "its output projection is not its token embedding (tie_word_embeddings)"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn generation(
