@@ -132,32 +132,32 @@ impl Compute {
                     .to_owned(),
             });
         }
-        let (name, device, reason) = match device {
-            DeviceChoice::Cpu => ("cpu", Device::flex(), "asked for".to_owned()),
-            DeviceChoice::Cuda => ("cuda", cuda()?, "asked for".to_owned()),
-            DeviceChoice::Wgpu => ("wgpu", wgpu()?, "asked for".to_owned()),
-            DeviceChoice::Vulkan => ("vulkan", vulkan()?, "asked for".to_owned()),
+        let asked = || "asked for".to_owned();
+        match device {
+            DeviceChoice::Cpu => configure(Device::flex(), "cpu", dtype, asked()),
+            DeviceChoice::Cuda => configure(cuda()?, "cuda", dtype, asked()),
+            DeviceChoice::Wgpu => configure(wgpu()?, "wgpu", dtype, asked()),
+            DeviceChoice::Vulkan => configure(vulkan()?, "vulkan", dtype, asked()),
             DeviceChoice::Auto if forced_cpu => {
-                ("cpu", Device::flex(), "CUDA_VISIBLE_DEVICES is empty, which forces the CPU".to_owned())
+                let reason = "CUDA_VISIBLE_DEVICES is empty, which forces the CPU".to_owned();
+                configure(Device::flex(), "cpu", dtype, reason)
             }
-            DeviceChoice::Auto => auto(),
-        };
-        configure(device, name, dtype, reason)
+            DeviceChoice::Auto => auto(dtype),
+        }
     }
 }
 
-/// The first GPU that is there, else the CPU; and what spoke against each one before.
-fn auto() -> (&'static str, Device, String) {
-    let mut passed_over = Vec::new();
-    match cuda() {
-        Ok(device) => return ("cuda", device, "an NVIDIA GPU is there".to_owned()),
-        Err(e) => passed_over.push(reason_of(e)),
+/// The first GPU that is there and starts, else the CPU; and what spoke against each one before.
+fn auto(dtype: DtypeChoice) -> Result<Compute> {
+    let mut passed_over: Vec<String> = Vec::new();
+    for (name, find) in [("cuda", cuda as fn() -> Result<Device>), ("wgpu", gpu_of_wgpu)] {
+        let why = if passed_over.is_empty() { String::new() } else { format!("; {}", passed_over.join("; ")) };
+        match find().and_then(|device| configure(device, name, dtype, format!("a GPU is there{why}"))) {
+            Ok(compute) => return Ok(compute),
+            Err(error) => passed_over.push(reason_of(error)),
+        }
     }
-    match gpu_of_wgpu() {
-        Ok(device) => return ("wgpu", device, format!("a GPU is there; {}", passed_over.join("; "))),
-        Err(e) => passed_over.push(reason_of(e)),
-    }
-    ("cpu", Device::flex(), passed_over.join("; "))
+    configure(Device::flex(), "cpu", dtype, passed_over.join("; "))
 }
 
 fn reason_of(error: Error) -> String {

@@ -4,6 +4,11 @@
 //! named, a token or a stack trace. A front end maps [`Error::code`] to its own vocabulary once
 //! (the server: to an HTTP status).
 
+/// A stranger's text, fit to be printed: no control characters, and not long.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().take(100).map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
 /// The result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 

@@ -104,6 +104,11 @@ pub fn json_from_parts(vocab: &[u8], merges: &[u8], added_tokens: Option<&[u8]>)
     added.extend(vocab.get("<|endoftext|>").map(|id| (*id, "<|endoftext|>".to_owned())));
     added.sort_unstable();
     added.dedup();
+    // The tokenizer counts on where the vocabulary ends, whatever number a token is given.
+    let behind: Vec<u32> = added.iter().map(|(id, _)| *id).filter(|id| *id as usize >= vocab.len()).collect();
+    if let Some((expected, _)) = (vocab.len() as u32..).zip(&behind).find(|(expected, id)| expected != *id) {
+        return Err(invalid("added_tokens.json", format!("it has no token with the number {expected}")));
+    }
     let added: Vec<serde_json::Value> = added
         .into_iter()
         .map(|(id, content)| {
@@ -138,15 +143,23 @@ impl Tokenizer {
         let inner = HfTokenizer::from_bytes(json).map_err(|e| bad(e.to_string()))?;
         let find = |text: &str| inner.token_to_id(text);
         let need = |text: &str| find(text).ok_or_else(|| bad(format!("it has no token {text}")));
+        // Tokens are numbered one by one; more of them is somebody else's number.
+        let n_tokens = inner.get_vocab_size(true) as u32;
+        let need = |text: &str| match need(text)? {
+            id if id < n_tokens.saturating_mul(2) => Ok(id),
+            id => Err(bad(format!("the token {text} has the number {id}, beyond its {n_tokens} tokens"))),
+        };
         let sot = need("<|startoftranscript|>")?;
         let no_timestamps = need("<|notimestamps|>")?;
-        let translate = find("<|translate|>");
+        let translate = find("<|translate|>").map(|_| need("<|translate|>")).transpose()?;
         let mut languages: Vec<(String, u32)> = match translate {
             // Language tokens stand between the start and the tasks.
             Some(translate) => (sot + 1..translate)
                 .filter_map(|token| {
                     let text = inner.id_to_token(token)?;
                     let code = text.strip_prefix("<|")?.strip_suffix("|>")?;
+                    let plain = code.len() <= 20 && code.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+                    plain.then_some(())?;
                     Some((code.to_owned(), token))
                 })
                 .collect(),
@@ -184,6 +197,23 @@ impl Tokenizer {
         self.special.transcribe = None;
         self.special.translate = None;
         self
+    }
+
+    /// Whether the model of `n_vocab` tokens can be this tokenizer's.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] if a special token is none of them.
+    pub fn check_fits(&self, n_vocab: usize) -> Result<()> {
+        let s = &self.special;
+        let languages = s.languages.iter().map(|(_, token)| *token);
+        let others = [s.sot_prev, s.no_speech, s.transcribe, s.translate].into_iter().flatten();
+        let largest = languages.chain(others).chain([s.sot, s.eot, s.no_timestamps]).max().unwrap_or(0);
+        if (largest as usize) < n_vocab {
+            return Ok(());
+        }
+        let reason =
+            format!("it has the special token {largest}, but the model has {n_vocab} tokens: it is another model's");
+        Err(invalid("tokenizer.json", reason))
     }
 
     /// The special tokens.

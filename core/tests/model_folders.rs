@@ -6,7 +6,7 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use common::{Loaded, block_on, bytes_of, clip, golden, hugging_face_folder, json};
 use okyeame_core::audio::{LogMelExtractor, Waveform};
@@ -14,7 +14,7 @@ use okyeame_core::decoding::{SpeechModel, TranscribeOptions, decode_window};
 use okyeame_core::intent::built_in;
 use okyeame_core::recognizer::LoadOptions;
 use okyeame_core::tokenizer::SpeechTask;
-use okyeame_core::weights::folder::{ModelFolder, OpenOptions};
+use okyeame_core::weights::folder::{Base, ModelFolder, OpenOptions};
 use okyeame_core::{Error, IntentSource, Recognition, RecognizeOptions, Recognizer, Rejection, Result, Risk, Task};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -33,13 +33,18 @@ const HEADS: [(&str, &str); 7] = [
     ("head-only", "whisper_multitask"),
 ];
 
-fn base_of(name: &str) -> Result<PathBuf> {
-    assert_eq!(name, "okyeame-tests/tiny-multilingual");
-    Ok(golden("tiny-multilingual"))
+fn base_of(name: Option<&str>) -> Result<Base> {
+    assert!(name.is_none_or(|name| name == "okyeame-tests/tiny-multilingual"));
+    Ok(Base { name: "okyeame-tests/tiny-multilingual".to_owned(), folder: golden("tiny-multilingual") })
+}
+
+/// Another folder as the base.
+fn base_in(folder: &str) -> Result<Base> {
+    Ok(Base { name: folder.to_owned(), folder: golden(folder) })
 }
 
 fn open(folder: &Path) -> Result<ModelFolder> {
-    ModelFolder::open_with(folder, &OpenOptions::default(), &mut |base| base_of(base))
+    ModelFolder::open_with(folder, &OpenOptions::default(), &mut base_of)
 }
 
 fn load_as(folder: &Path, task: Option<Task>) -> Result<Recognizer> {
@@ -215,6 +220,63 @@ fn the_task_can_be_overridden_either_way() {
     assert!(sentence.contains("no text decoder"), "{sentence}");
 }
 
+/// A head that is not to be used may be as damaged as it likes.
+#[test]
+fn a_head_that_is_overridden_is_not_asked_for() {
+    let folder = copy_of("heads/one-encoder-mlp");
+    std::fs::write(folder.path().join("label_map.json"), "{not json").unwrap();
+    set(&folder, "classifier_activation", json!("swish"));
+    refused(load(folder.path()), "invalid_config");
+    assert_eq!(load_as(folder.path(), Some(Task::Single)).unwrap().info().task, Task::Single);
+}
+
+/// What a stranger's files make the loader do is bounded, and a tokenizer of another model is found out.
+#[test]
+fn numbers_that_no_model_has() {
+    let with_token = |token: &str, id: u64| {
+        let folder = copy_of("tiny-2");
+        let mut tokenizer: Value = json("tiny-2/tokenizer.json");
+        for t in tokenizer["added_tokens"].as_array_mut().unwrap() {
+            if t["content"] == token {
+                t["content"] = json!("<|gone|>");
+            }
+        }
+        tokenizer["model"]["vocab"][token] = json!(id);
+        write(&folder, "tokenizer.json", &tokenizer);
+        folder
+    };
+    for token in ["<|startoftranscript|>", "<|translate|>", "<|notimestamps|>", "<|endoftext|>"] {
+        for id in [121, 5000, u64::from(u32::MAX)] {
+            refused(load(with_token(token, id).path()), "invalid_config");
+        }
+    }
+    // 200,000 times the list of non-speech tokens
+    let folder = copy_of("tiny-2");
+    let mut generation: Value = json("tiny-2/generation_config.json");
+    generation["suppress_tokens"] = json!(vec![-1; 200_000]);
+    generation["alignment_heads"] = json!(vec![[0, 1]; 200_000]);
+    write(&folder, "generation_config.json", &generation);
+    load(folder.path()).unwrap();
+    // every dimension possible, their product not
+    let folder = copy_of("tiny-2");
+    set(&folder, "max_source_positions", json!(65_536));
+    set(&folder, "encoder_ffn_dim", json!(65_536));
+    assert!(refused(load(folder.path()), "invalid_config").contains("max_source_positions × encoder_ffn_dim"));
+}
+
+/// A window is full of what was said, not of the silence before it.
+#[test]
+fn a_long_clip_is_heard_from_where_somebody_speaks() {
+    let recognizer = load(&golden("heads/one-encoder")).unwrap();
+    let speech = clip("tw_go_cart").samples()[..14_000].to_vec();
+    let late = [vec![0.0; 32_000], speech.clone()].concat();
+    let other = [vec![0.0; 32_000], clip("en_numbers").samples()[..14_000].to_vec()].concat();
+    let confidences = |samples: &[f32]| -> Vec<f32> {
+        recognize(&recognizer, samples, &words_only()).top_predictions.iter().map(|p| p.confidence).collect()
+    };
+    assert_ne!(confidences(&late), confidences(&other), "what is said counts");
+}
+
 #[test]
 fn without_labels_the_intent_comes_from_the_words() {
     let folder = copy_of("heads/one-encoder");
@@ -262,6 +324,33 @@ fn contradictions_are_named() {
     assert_eq!(info.task, Task::Single);
     assert!(info.fallbacks.iter().any(|f| f.contains("speaks of an intent head")), "{:?}", info.fallbacks);
 
+    for (key, value) in [("custom_model", json!("whisper_multitask")), ("num_labels", json!(20))] {
+        let folder = hugging_face_folder(&[("model.safetensors", "model.safetensors")]);
+        set(&folder, key, value);
+        let info = load(folder.path()).unwrap().info().clone();
+        assert!(info.fallbacks.iter().any(|f| f.contains("config.json speaks of")), "{key}: {:?}", info.fallbacks);
+    }
+    let folder = hugging_face_folder(&[("model.safetensors", "model.safetensors")]);
+    write(&folder, "intent_labels.json", &json!(["a"]));
+    let info = load(folder.path()).unwrap().info().clone();
+    assert!(info.fallbacks.iter().any(|f| f.contains("intent_labels.json speaks of")), "{:?}", info.fallbacks);
+
+    // a head that config.json denies or counts otherwise
+    for (key, value, part) in [
+        ("num_labels", json!(99), "num_labels is 99"),
+        ("task_types", json!(["transcription"]), "names no intents"),
+        ("use_weighted_layer_sum", json!(true), "use_weighted_layer_sum is true"),
+    ] {
+        let folder = copy_of("heads/one-encoder");
+        set(&folder, key, value);
+        let info = load(folder.path()).unwrap().info().clone();
+        assert_eq!(info.task, Task::Multi);
+        assert!(info.fallbacks.iter().any(|f| f.contains(part)), "{key}: {:?}", info.fallbacks);
+    }
+    let folder = copy_of("heads/classification");
+    write(&folder, "preprocessor_config.json", &json!([]));
+    refused(load(folder.path()), "invalid_config");
+
     // features that the model was not made for
     let folder = copy_of("heads/classification");
     write(&folder, "preprocessor_config.json", &json!({"feature_size": 128, "sampling_rate": 16000}));
@@ -296,13 +385,16 @@ fn a_head_alone_needs_the_base_that_it_was_made_for() {
     let other = copy_of("heads/head-only");
     set(&other, "d_model", json!(512));
     assert!(refused(open(other.path()), "invalid_config").contains("another base"));
+    // A head that names none may be given one.
+    set(&other, "d_model", json!(32));
     set(&other, "_name_or_path", Value::Null);
-    assert!(refused(open(other.path()), "invalid_config").contains("_name_or_path"));
+    assert_eq!(open(other.path()).unwrap().base.as_deref(), Some("okyeame-tests/tiny-multilingual"));
+    refused(ModelFolder::open(other.path()), "model_not_found");
     // a head on a head
-    let result = ModelFolder::open_with(&folder, &OpenOptions::default(), &mut |_| Ok(golden("heads/head-only")));
+    let result = ModelFolder::open_with(&folder, &OpenOptions::default(), &mut |_| base_in("heads/head-only"));
     assert!(refused(result, "invalid_config").contains("an intent head itself"));
     // a base that is no Whisper
-    let result = ModelFolder::open_with(&folder, &OpenOptions::default(), &mut |_| Ok(golden("wav2vec2-base")));
+    let result = ModelFolder::open_with(&folder, &OpenOptions::default(), &mut |_| base_in("wav2vec2-base"));
     assert!(refused(result, "invalid_config").contains("no Whisper"));
     let info = load(&folder).unwrap().info().clone();
     assert_eq!(info.base.as_deref(), Some("okyeame-tests/tiny-multilingual"));

@@ -241,7 +241,10 @@ fn answer(shared: &Shared, engine: &mut dyn Engine, job: Job) {
         Err(panic) => Err(Failure::Panicked(panic_message(panic.as_ref()))),
     };
     match &outcome {
-        Err(Failure::Panicked(_) | Failure::Core(CoreError::NotFinite { .. } | CoreError::Device { .. })) => {
+        Err(
+            Failure::Panicked(_)
+            | Failure::Core(CoreError::NotFinite { .. } | CoreError::Device { .. } | CoreError::ShapeMismatch { .. }),
+        ) => {
             shared.faults_in_a_row.fetch_add(1, Ordering::Relaxed);
         }
         // A client's mistake says nothing about the model.

@@ -32,7 +32,9 @@ fn available() -> Option<u64> {
     let mut system = System::new();
     system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
     let of_machine = Some(system.available_memory()).filter(|bytes| *bytes > 0)?;
-    Some(system.cgroup_limits().map_or(of_machine, |limits| of_machine.min(limits.free_memory)))
+    // A container's free memory leaves out files that the system keeps only while nobody needs the room.
+    let of_container = system.cgroup_limits().map(|limits| limits.total_memory.saturating_sub(limits.rss));
+    Some(of_container.map_or(of_machine, |bytes| of_machine.min(bytes)))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 
 use std::path::{Path, PathBuf};
 
+use okyeame_core::weights::folder::Base;
 use okyeame_core::weights::hub::{self, PullEvent, PullRequest};
 use okyeame_core::{Error, Result, Task};
 use serde::Serialize;
@@ -116,6 +117,18 @@ impl ModelChoice {
         Ok(self)
     }
 
+    /// # Errors
+    /// [`Error::InvalidParameter`] if a base was named for a model that needs none.
+    pub(crate) fn check_base_used(&self, base: Option<&str>) -> Result<()> {
+        match (&self.base, base) {
+            (Some(_), None) => Err(Error::InvalidParameter {
+                name: "base",
+                allowed: "nothing: this model is complete, only an intent head alone stands on a base".to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// The task that the model is taken for; `None` leaves it to its files.
     pub(crate) fn task(&self) -> Option<Task> {
         self.task
@@ -156,12 +169,16 @@ impl ModelChoice {
     /// # Errors
     /// [`Error::InvalidConfig`] if that is no repository and nobody named another base; [`Error::ModelNotFound`] for
     /// a folder that does not exist; what the hub says.
-    pub(crate) fn locate_base(&self, base_repo: &str, on_event: &mut dyn FnMut(PullEvent)) -> Result<PathBuf> {
+    pub(crate) fn locate_base(&self, base_repo: Option<&str>, on_event: &mut dyn FnMut(PullEvent)) -> Result<Base> {
         self.find_base(base_repo, Path::new(DEFAULT_FOLDER), &mut |request: &PullRequest| hub::pull(request, on_event))
     }
 
     fn find(&self, default: &Path, pull: &mut Pull<'_>) -> Result<PathBuf> {
         match self.source {
+            ModelSource::Local if self.revision.is_some() => Err(Error::InvalidParameter {
+                name: "revision",
+                allowed: "nothing for a folder on this disk: only a repository of the hub has revisions".to_owned(),
+            }),
             ModelSource::Local => {
                 let folder = PathBuf::from(&self.wanted);
                 let missing = || Error::ModelNotFound { what: format!("the folder '{}'", self.wanted) };
@@ -179,13 +196,20 @@ impl ModelChoice {
         }
     }
 
-    fn find_base(&self, base_repo: &str, default: &Path, pull: &mut Pull<'_>) -> Result<PathBuf> {
-        let base = match &self.base {
-            Some(base) => Self::new(Some(base.as_str()), None),
-            None if hub::check_repo(base_repo).is_ok() => {
+    fn find_base(&self, base_repo: Option<&str>, default: &Path, pull: &mut Pull<'_>) -> Result<Base> {
+        let base = match (&self.base, base_repo) {
+            (Some(base), _) => Self::new(Some(base.as_str()), None),
+            (None, Some(base_repo)) if hub::check_repo(base_repo).is_ok() => {
                 Self { wanted: base_repo.to_owned(), source: ModelSource::Huggingface, ..Self::default() }
             }
-            None => {
+            (None, None) => {
+                return Err(Error::InvalidConfig {
+                    file: "config.json".to_owned(),
+                    reason: "it names no base for its intent head (_name_or_path); say where it is with --base"
+                        .to_owned(),
+                });
+            }
+            (None, Some(base_repo)) => {
                 let shown: String = base_repo.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect();
                 return Err(Error::InvalidConfig {
                     file: "config.json".to_owned(),
@@ -198,7 +222,8 @@ impl ModelChoice {
         // The default model's own folder serves wherever its repository is meant.
         let is_default = base.source == ModelSource::Huggingface && base.wanted == DEFAULT_REPO;
         let source = if is_default { ModelSource::Default } else { base.source };
-        Self { source, ..base }.find(default, pull)
+        let base = Self { source, ..base };
+        Ok(Base { name: base.label(), folder: base.find(default, pull)? })
     }
 }
 
@@ -318,7 +343,9 @@ mod tests {
     fn a_base_is_the_one_that_was_named_or_the_head_s_repository() {
         let (default, other) = (model_folder(), model_folder());
         let head = ModelChoice::new(Some("shop/head"), Some("v2"));
-        let base = |choice: &ModelChoice, repo| answered(&[], |pull| choice.find_base(repo, default.path(), pull));
+        let base = |choice: &ModelChoice, repo| {
+            answered(&[], |pull| choice.find_base(Some(repo), default.path(), pull).map(|base| base.folder))
+        };
         // The head's revision says nothing of its base.
         let (found, asked) = base(&head, "shop/base");
         assert_eq!(found.unwrap(), Path::new("snapshots/shop/base"));
@@ -340,7 +367,9 @@ mod tests {
     fn a_head_s_word_is_never_taken_for_a_path() {
         // These folders exist, from where the tests run.
         for path in ["..", "src", ".", "/", "/tmp", "./src", "../core/src", "src/cli/..", ""] {
-            let (found, asked) = answered(&[], |pull| ModelChoice::default().find_base(path, Path::new("src"), pull));
+            let (found, asked) = answered(&[], |pull| {
+                ModelChoice::default().find_base(Some(path), Path::new("src"), pull).map(|b| b.folder)
+            });
             let error = found.unwrap_err();
             assert_eq!((error.code(), asked.len()), ("invalid_config", 0), "{path}");
             assert!(error.to_string().contains(&format!("it names '{path}' as its base")), "{error}");
@@ -348,11 +377,15 @@ mod tests {
         }
         // This one exists too, and is a repository's name: it is asked for at the hub.
         assert!(Path::new("src/cli").is_dir());
-        let (found, asked) = answered(&[], |pull| ModelChoice::default().find_base("src/cli", Path::new("src"), pull));
+        let (found, asked) = answered(&[], |pull| {
+            ModelChoice::default().find_base(Some("src/cli"), Path::new("src"), pull).map(|b| b.folder)
+        });
         assert_eq!((found.unwrap().as_path(), asked.len()), (Path::new("snapshots/src/cli"), 2));
         // What a forged file says is cut and cleaned before it is repeated.
         let forged = format!("\u{1b}[31m{}", "x".repeat(1000));
-        let (found, _) = answered(&[], |pull| ModelChoice::default().find_base(&forged, Path::new("src"), pull));
+        let (found, _) = answered(&[], |pull| {
+            ModelChoice::default().find_base(Some(&forged), Path::new("src"), pull).map(|b| b.folder)
+        });
         let said = found.unwrap_err().to_string();
         assert!(said.len() < 300 && !said.contains('\u{1b}'), "{said}");
     }

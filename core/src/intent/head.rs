@@ -103,7 +103,7 @@ impl IntentHead {
     /// # Errors
     /// [`Error::WeightMismatch`] if there is no classifier, or one with no class or more than [`MAX_LABELS`].
     pub fn expected_tensors(spec: &HeadSpec, weights: &dyn WeightSource) -> Result<Vec<(String, Vec<usize>)>> {
-        let shape_of = |name: &str| weights.get(name).map(|tensor| tensor.shape);
+        let shape_of = |name: &str| weights.shape(name);
         let mut tensors = Vec::new();
         if shape_of(LAYER_WEIGHTS).is_some() {
             tensors.push((LAYER_WEIGHTS.to_owned(), vec![spec.n_layer + 1]));

@@ -99,6 +99,7 @@ fn choose_head(
     let refused =
         |reason: &str| Error::InvalidConfig { file: "HUGGINGFACE_MODEL_TYPE".to_owned(), reason: reason.to_owned() };
     match (head, task) {
+        (Some(HeadFiles { problem: Some(problem), .. }), task) if task != Some(Task::Single) => Err(problem),
         (None, Some(Task::Multi)) => {
             Err(refused("it says 'multi', but the weights hold no intent head; unset it, or say 'single'"))
         }
@@ -207,26 +208,29 @@ fn load_whisper(files: WhisperFiles, device: &Device, info: &mut ModelInfo) -> R
     if !generation.is_multilingual.unwrap_or_else(|| config.is_multilingual()) {
         tokenizer = tokenizer.english_only();
     }
+    let n_vocab = config.vocab_size;
+    tokenizer.check_fits(n_vocab)?;
     let whisper = Whisper::load(config, &*weights, device)?;
     let languages = &tokenizer.special().languages;
     info.multilingual = !languages.is_empty();
     info.languages = languages.iter().map(|(code, _)| code.clone()).collect();
     let twi_languages = twi_languages(&generation, &tokenizer, &mut info.fallbacks);
     let alignment_heads = alignment_heads(&generation, &whisper.config, &mut info.fallbacks);
-    let n_behind = whisper
-        .config
-        .vocab_size
-        .saturating_sub(tokenizer.special().timestamp_begin as usize + whisper.config.max_source_positions + 1);
-    // A Twi token is one of them, and harmless.
-    if n_behind > 4 {
-        info.fallbacks
-            .push(format!("{n_behind} tokens stand behind the timestamps: their text is left out of the words"));
+    let timestamps_end = tokenizer.special().timestamp_begin as usize + whisper.config.max_source_positions + 1;
+    if n_vocab < timestamps_end {
+        info.fallbacks.push(format!(
+            "tokenizer.json has timestamps up to {timestamps_end}, but the model {n_vocab} tokens: it may be another model's"
+        ));
+    } else if n_vocab > timestamps_end + 8 {
+        // A few are padding, or a token for Twi.
+        let n = n_vocab - timestamps_end;
+        info.fallbacks.push(format!("{n} tokens stand behind the timestamps: their text is left out of the words"));
     }
     let GenerationConfig { suppress_tokens, begin_suppress_tokens, .. } = &generation;
     Ok(WhisperTranscriber {
         extractor: LogMelExtractor::new(whisper.config.num_mel_bins),
-        suppress: token_list(suppress_tokens.as_deref(), &tokenizer)?,
-        begin_suppress: token_list(begin_suppress_tokens.as_deref(), &tokenizer)?,
+        suppress: token_list(suppress_tokens.as_deref(), &tokenizer, n_vocab)?,
+        begin_suppress: token_list(begin_suppress_tokens.as_deref(), &tokenizer, n_vocab)?,
         // 1.0 s, as the reference has it where the checkpoint says nothing.
         max_initial_timestamp_index: generation.max_initial_timestamp_index.or(Some(50)),
         model: WhisperOnDevice { whisper, device: device.clone(), alignment_heads },
@@ -266,6 +270,8 @@ fn alignment_heads(
     let (n_layer, n_head) = (config.decoder_layers, config.decoder_attention_heads);
     let mut heads = generation.alignment_heads.clone().unwrap_or_default();
     heads.retain(|[layer, head]| *layer < n_layer && *head < n_head);
+    heads.sort_unstable();
+    heads.dedup();
     if heads.is_empty() {
         fallbacks.push("no alignment heads: word times from every head of the decoder's upper half".to_owned());
         heads = (n_layer / 2..n_layer).flat_map(|layer| (0..n_head).map(move |head| [layer, head])).collect();
@@ -293,16 +299,17 @@ fn load_wav2vec2(files: Wav2Vec2Files, device: &Device, info: &mut ModelInfo) ->
     Ok(Transcriber::Wav2Vec2 { model, language: adapter })
 }
 
-/// A list of tokens; `-1` stands for the tokenizer's list of non-speech tokens.
-fn token_list(tokens: Option<&[i64]>, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
-    let mut list = Vec::new();
-    for token in tokens.unwrap_or_default() {
-        match u32::try_from(*token) {
-            Ok(token) => list.push(token),
-            Err(_) if *token == -1 => list.extend(tokenizer.non_speech_tokens()?),
-            Err(_) => {}
-        }
+/// A list of tokens, each once, as far as the model has them; `-1` stands for the tokenizer's list of non-speech
+/// tokens.
+fn token_list(tokens: Option<&[i64]>, tokenizer: &Tokenizer, n_vocab: usize) -> Result<Vec<u32>> {
+    let tokens = tokens.unwrap_or_default();
+    let mut list: Vec<u32> = tokens.iter().filter_map(|token| u32::try_from(*token).ok()).collect();
+    if tokens.contains(&-1) {
+        list.extend(tokenizer.non_speech_tokens()?);
     }
+    list.retain(|token| (*token as usize) < n_vocab);
+    list.sort_unstable();
+    list.dedup();
     Ok(list)
 }
 

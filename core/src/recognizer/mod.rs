@@ -35,7 +35,7 @@ use crate::intent::{IntentInfo, built_in, slots};
 use crate::kernels;
 use crate::language::SpeechLanguage;
 use crate::model_info::ModelInfo;
-use crate::recognition::{IntentSource, Recognition, Slot, TimingsMs};
+use crate::recognition::{IntentSource, Recognition, Rejection, Slot, TimingsMs};
 use crate::weights::folder::ModelFolder;
 use crate::whisper::{AudioEncoder, EncodedWindow};
 use answer::Verdict;
@@ -193,7 +193,7 @@ impl Recognizer {
         };
         let (by_sound, window) = match &self.head {
             Some(head) => {
-                let (verdict, window) = self.classify(head, audio, &speech, &mut timings).await?;
+                let (verdict, window) = self.classify(head, audio, &speech, options.transcribe, &mut timings).await?;
                 (Some(verdict), window)
             }
             None => (None, None),
@@ -207,6 +207,8 @@ impl Recognizer {
         let started = Instant::now();
         let heard: Vec<Heard<'_>> = words.text.iter().map(|(language, text)| Heard { language, text }).collect();
         let verdict = match by_sound {
+            // Who wrote the words heard nobody: what the head made of that is not to be acted on.
+            Some(verdict) if words.no_speech => Verdict { rejection: Some(Rejection::NoSpeech), ..verdict },
             Some(verdict) => Verdict { slots: self.slots_of(&verdict, &heard), ..verdict },
             None if words.says_nothing() => Verdict::no_speech(IntentSource::Transcript),
             None => self.phrases.rank(&heard).into(),
@@ -273,15 +275,13 @@ impl Recognizer {
         head: &AudioHead,
         audio: &Waveform,
         speech: &SpeechSpan,
+        wants_words: bool,
         timings: &mut TimingsMs,
     ) -> Result<(Verdict, Option<EncodedWindow>)> {
         let started = Instant::now();
         let (samples, n_samples) = match head.head.window() {
             HeadWindow::Fitted => fitted(audio, speech, head.window_samples),
-            HeadWindow::Full => {
-                let n_samples = audio.samples().len().min(head.window_samples);
-                (&audio.samples()[..n_samples], head.window_samples)
-            }
+            HeadWindow::Full => (first_speech(audio, speech, head.window_samples), head.window_samples),
         };
         let mel = head.extractor.extract_padded(samples, n_samples)?;
         timings.features += ms_since(started);
@@ -300,7 +300,7 @@ impl Recognizer {
             Tensor::from_data(TensorData::new(mel.data, [1, n_mels, n_samples / HOP_LENGTH]), &self.compute.device);
         let states = if head.head.needs_all_states() { encoder.forward_all(mel)? } else { vec![encoder.forward(mel)?] };
         let whole_clip = head.head.window() == HeadWindow::Full && audio.samples().len() <= head.window_samples;
-        let window = match (shared.filter(|_| whole_clip), states.last()) {
+        let window = match (shared.filter(|_| whole_clip && wants_words), states.last()) {
             (Some(whisper), Some(states)) => Some(whisper.model.window_of(states.clone())),
             _ => None,
         };
@@ -333,6 +333,15 @@ impl Recognizer {
             None => Vec::new(),
         }
     }
+}
+
+/// A clip, or of a longer one the window in which somebody begins to speak.
+fn first_speech<'a>(audio: &'a Waveform, speech: &SpeechSpan, window_samples: usize) -> &'a [f32] {
+    let samples = audio.samples();
+    let n_samples = samples.len().min(window_samples);
+    // Where all of the speech fits, the window is the clip's beginning, as the reference cuts it.
+    let start = if speech.end_sample <= n_samples { 0 } else { speech.start_sample.min(samples.len() - n_samples) };
+    &samples[start..start + n_samples]
 }
 
 /// The speech of a clip, and the length of its fitted window.

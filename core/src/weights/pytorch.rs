@@ -91,6 +91,14 @@ fn read_tensors(content: &[u8], file: &str, limits: &PytorchLimits) -> Result<BT
     Ok(tensors)
 }
 
+impl PytorchFile {
+    /// Bytes of all its tensors, each counted on its own.
+    pub(crate) fn n_bytes(&self) -> u64 {
+        let of = |tensor: &Placed| (tensor.shape.iter().product::<usize>() * tensor.element.size) as u64;
+        self.tensors.values().map(of).sum()
+    }
+}
+
 /// What a tensor would take on its own; `u64::MAX` where that does not fit.
 fn n_bytes_of(tensor: &TensorRef<'_>) -> u64 {
     if tensor.shape.contains(&0) {
@@ -125,6 +133,10 @@ fn place(tensor: &TensorRef<'_>, storages: &HashMap<String, Range<usize>>) -> st
     }
     let n_bytes = shape.iter().try_fold(size, |n, axis| n.checked_mul(*axis));
     let n_bytes = n_bytes.ok_or_else(|| "it has more elements than can be counted".to_owned())?;
+    // An expanded view shows one element many times; no weight is stored so, and a bomb would be.
+    if n_bytes > bytes.len() {
+        return Err(format!("it shows {n_bytes} bytes of a storage of {}", bytes.len()));
+    }
     // Both lie inside the storage, whose bytes are there.
     let start = bytes.start + offset * size;
     if is_contiguous(&shape, &strides) {

@@ -72,6 +72,8 @@ const MAX_WIDTH: usize = 16_384;
 const MAX_LAYERS: usize = 128;
 const MAX_POSITIONS: usize = 65_536;
 const MAX_VOCAB: usize = 1_048_576;
+/// Numbers of one activation or cache: large-v3 has 7.7 million of the first and 18 million of the second.
+const MAX_PRODUCT: usize = 1 << 26;
 
 impl WhisperConfig {
     /// Reads and checks `config.json`.
@@ -130,6 +132,21 @@ impl WhisperConfig {
                     "config.json",
                     format!("d_model {} is no multiple of {name} {heads}", self.d_model),
                 ));
+            }
+        }
+        // Each alone may be large, but not all together: what one window needs must fit into a machine.
+        let widest = self.encoder_ffn_dim.max(3 * self.d_model);
+        let products = [
+            ("max_source_positions × encoder_ffn_dim", self.max_source_positions * widest),
+            (
+                "max_target_positions × d_model × decoder_layers",
+                self.max_target_positions * self.d_model * self.decoder_layers,
+            ),
+            ("max_target_positions × decoder_ffn_dim", self.max_target_positions * self.decoder_ffn_dim),
+        ];
+        for (name, product) in products {
+            if product > MAX_PRODUCT {
+                return Err(invalid("config.json", format!("{name} is {product}, expected at most {MAX_PRODUCT}")));
             }
         }
         if self.activation_function != "gelu" {

@@ -193,6 +193,7 @@ fn load(choice: &ModelChoice, compute: &ComputeArgs) -> okyeame_core::Result<Rec
         choice.locate_base(base, &mut |event| progress.show(event))
     })?;
     drop(progress);
+    choice.check_base_used(folder.base.as_deref())?;
     memory::check(&folder)?;
     Recognizer::from_folder(folder, LoadOptions { compute, task: choice.task() })
 }

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -85,10 +85,17 @@ impl Files {
     pub(crate) fn read(&self, file: &str) -> Result<Option<Vec<u8>>> {
         let Some(path) = self.path(file)? else { return Ok(None) };
         let io = |source| Error::Io { what: format!("reading {file}"), source };
-        match std::fs::metadata(&path).map_err(io)?.len() {
-            n if n > MAX_TEXT_FILE_BYTES => Err(invalid(file, format!("{n} bytes are too many for such a file"))),
-            _ => std::fs::read(&path).map(Some).map_err(io),
+        let metadata = std::fs::metadata(&path).map_err(io)?;
+        if !metadata.is_file() {
+            return Err(invalid(file, "it is not a file".to_owned()));
         }
+        // What grows while it is read is bounded as well.
+        let mut bytes = Vec::new();
+        File::open(&path).map_err(io)?.take(MAX_TEXT_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
+        if bytes.len() as u64 > MAX_TEXT_FILE_BYTES {
+            return Err(invalid(file, format!("more than {MAX_TEXT_FILE_BYTES} bytes are too many for such a file")));
+        }
+        Ok(Some(bytes))
     }
 
     /// A small JSON file; `None` if it is not there.
@@ -156,7 +163,7 @@ impl Files {
             let bytes = self.map(file)?;
             let content: &[u8] = (*bytes).as_ref();
             return Ok(if content.starts_with(b"PK\x03\x04") || content.starts_with(&[0x80]) {
-                let limits = limits.cloned().unwrap_or_else(|| own_limits(content));
+                let limits = limits.copied().unwrap_or_else(|| own_limits(content));
                 OpenedWeights::HuggingFace(Arc::new(PytorchFile::new(bytes, file, &limits)?))
             } else {
                 OpenedWeights::Ctranslate2(Ctranslate2::new(bytes, file)?)
@@ -186,7 +193,7 @@ impl Files {
             Some(Arc::new(Safetensors::new(self.map(&safetensors)?, &safetensors)?))
         } else if self.has(&pytorch) {
             let bytes = self.map(&pytorch)?;
-            let limits = limits.cloned().unwrap_or_else(|| own_limits((*bytes).as_ref()));
+            let limits = limits.copied().unwrap_or_else(|| own_limits((*bytes).as_ref()));
             Some(Arc::new(PytorchFile::new(bytes, &pytorch, &limits)?))
         } else {
             None
@@ -204,6 +211,7 @@ impl Files {
             return Err(invalid(index_file, "it names no weight file".to_owned()));
         }
         let mut shards: Vec<Box<dyn WeightSource>> = Vec::new();
+        let (mut n_tensors, mut n_bytes) = (0, 0);
         for file in files {
             // A name from a repository never leaves its folder.
             let plain = Path::new(file).components().count() == 1
@@ -216,8 +224,14 @@ impl Files {
             }
             shards.push(if index_file.starts_with("pytorch") {
                 let bytes = self.map(file)?;
-                let limits = limits.cloned().unwrap_or_else(|| own_limits((*bytes).as_ref()));
-                Box::new(PytorchFile::new(bytes, file, &limits)?)
+                let mut left = limits.copied().unwrap_or_else(|| own_limits((*bytes).as_ref()));
+                // What is allowed is allowed for all shards together.
+                left.max_tensors = left.max_tensors.saturating_sub(n_tensors);
+                left.max_bytes = left.max_bytes.saturating_sub(n_bytes);
+                let shard = PytorchFile::new(bytes, file, &left)?;
+                n_tensors += shard.names().len();
+                n_bytes += shard.n_bytes();
+                Box::new(shard)
             } else {
                 Box::new(Safetensors::new(self.map(file)?, file)?)
             });

@@ -39,6 +39,8 @@ pub(crate) enum Layout {
         body: Names,
         /// Whether there is a text decoder.
         has_decoder: bool,
+        /// A second copy of the token embedding, by its name in the file.
+        projection: Option<String>,
         /// The head's tensors.
         head: Option<HeadNames>,
     },
@@ -72,14 +74,13 @@ pub(crate) fn layout_of(names: &[String]) -> Layout {
     if names.iter().any(|n| n.starts_with("wav2vec2.")) {
         return Layout::Wav2Vec2 { has_ctc: names.iter().any(|n| n == "lm_head.weight") };
     }
-    let roots =
-        |tail: &str| -> Vec<String> { names.iter().filter_map(|n| n.strip_suffix(tail)).map(str::to_owned).collect() };
+    let roots = |tail| -> BTreeSet<&str> { names.iter().filter_map(|n| n.strip_suffix::<&str>(tail)).collect() };
     let decoders = roots("decoder.embed_tokens.weight");
-    let mut encoders = roots("encoder.conv1.weight");
+    let mut encoders: Vec<&str> = roots("encoder.conv1.weight").into_iter().collect();
     // The body is what can write; where nothing can, the shortest name.
-    encoders.sort_by_key(|root| (!decoders.contains(root), root.len(), root.clone()));
+    encoders.sort_by_cached_key(|root| (!decoders.contains(root), root.len()));
     let mut rest: BTreeSet<&str> = names.iter().map(String::as_str).collect();
-    let Some(root) = encoders.first().cloned() else {
+    let Some(root) = encoders.first().copied() else {
         let (names, rest) = head_names(rest);
         return match names {
             Some(names) => Layout::HeadAlone { head: HeadNames { names, own_encoder: None }, rest },
@@ -92,15 +93,17 @@ pub(crate) fn layout_of(names: &[String]) -> Layout {
     }
     let has_decoder = body.contains_key("model.decoder.embed_tokens.weight");
     // The output projection is the token embedding; some files hold it a second time, beside the body or above it.
-    for name in rest.clone() {
-        if name.strip_suffix("proj_out.weight").is_some_and(|above| root.starts_with(above)) {
-            rest.remove(name);
-        }
-    }
+    let projection =
+        rest.iter().copied().find(|n| n.strip_suffix("proj_out.weight").is_some_and(|above| root.starts_with(above)));
+    projection.map(|name| rest.remove(name));
     let own_encoder =
         encoders.get(1).map(|root| take_prefixed(&mut rest, &format!("{root}encoder."), "model.encoder."));
     let (head, rest) = head_names(rest);
-    body.extend(rest);
+    for (shown, name) in rest {
+        // One of the body's own names under another root: it must not take the place of the body's.
+        let shown = if body.contains_key(&shown) { format!("{shown} (beside {root})") } else { shown };
+        body.insert(shown, name);
+    }
     let head = match (head, own_encoder) {
         (Some(names), own_encoder) => Some(HeadNames { names, own_encoder }),
         (None, Some(encoder)) => {
@@ -110,7 +113,7 @@ pub(crate) fn layout_of(names: &[String]) -> Layout {
         }
         (None, None) => None,
     };
-    Layout::Whisper { body, has_decoder, head }
+    Layout::Whisper { body, has_decoder, projection: projection.map(str::to_owned), head }
 }
 
 /// Takes the names of one module out of `rest`.
@@ -184,7 +187,7 @@ mod tests {
 
     fn whisper(names: &[&str]) -> (Names, bool, Option<HeadNames>) {
         match layout(names) {
-            Layout::Whisper { body, has_decoder, head } => (body, has_decoder, head),
+            Layout::Whisper { body, has_decoder, head, .. } => (body, has_decoder, head),
             other => panic!("{other:?}"),
         }
     }
@@ -265,6 +268,28 @@ mod tests {
         // an encoder that nothing reads
         let (body, _, _) = whisper(&[&BODY[..], &["other.encoder.conv1.weight"]].concat());
         assert!(body.contains_key("other.encoder.conv1.weight"));
+    }
+
+    #[test]
+    fn a_stray_tensor_does_not_take_the_bodys_place() {
+        let (body, ..) = whisper(&[
+            "x.encoder.conv1.weight",
+            "x.decoder.embed_tokens.weight",
+            "x.encoder.layer_norm.weight",
+            "model.encoder.layer_norm.weight",
+        ]);
+        assert_eq!(body["model.encoder.layer_norm.weight"], "x.encoder.layer_norm.weight");
+        assert_eq!(body["model.encoder.layer_norm.weight (beside x.)"], "model.encoder.layer_norm.weight");
+    }
+
+    #[test]
+    fn a_hundred_thousand_roots_take_no_time() {
+        let names: Vec<String> = (0..100_000)
+            .flat_map(|i| [format!("{i}.encoder.conv1.weight"), format!("{i}.decoder.embed_tokens.weight")])
+            .collect();
+        let started = std::time::Instant::now();
+        assert!(matches!(layout_of(&names), Layout::Whisper { .. }));
+        assert!(started.elapsed().as_secs() < 20, "linear, not quadratic: {:?}", started.elapsed());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::WeightSource;
 use super::pytorch::PytorchLimits;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 use crate::intent::head::HeadSpec;
 use crate::intent::label_files::Labels;
 use crate::wav2vec2::{CtcVocabulary, Wav2Vec2Config};
@@ -41,6 +41,15 @@ pub struct OpenOptions {
     /// The language of the adapter and the vocabulary, for models that have one for each (MMS); else the
     /// configuration's own.
     pub adapter: Option<String>,
+}
+
+/// The base of a head-only folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base {
+    /// What it is called: a repository, or a folder's own name.
+    pub name: String,
+    /// Where it lies.
+    pub folder: PathBuf,
 }
 
 /// A model folder, its small files read and its weights opened.
@@ -101,6 +110,8 @@ pub struct HeadFiles {
     pub spec: HeadSpec,
     /// Its classes; `None` if nothing names them.
     pub labels: Option<Labels>,
+    /// What is wrong with the files that describe it: an error as soon as the head is to be used.
+    pub problem: Option<Error>,
     /// `head.…`
     pub weights: Arc<dyn WeightSource>,
     /// `model.encoder.…` of an encoder that only the head reads.
@@ -123,11 +134,12 @@ impl ModelFolder {
     /// As [`Self::open_with`]; a head-only folder is [`Error::ModelNotFound`], naming its base.
     pub fn open(folder: &Path) -> Result<Self> {
         Self::open_with(folder, &OpenOptions::default(), &mut |base| {
+            let base = base.map_or_else(|| "that it does not name".to_owned(), printable);
             Err(not_found(&format!("the base model {base}, which this intent head needs,")))
         })
     }
 
-    /// Opens a folder; `find_base` tells where the repository lies that a head-only folder names.
+    /// Opens a folder; `find_base` tells where the base of a head-only folder lies, given what the folder calls it.
     ///
     /// # Errors
     /// - [`Error::ModelNotFound`] names the file that is missing;
@@ -137,7 +149,7 @@ impl ModelFolder {
     pub fn open_with(
         folder: &Path,
         options: &OpenOptions,
-        find_base: &mut dyn FnMut(&str) -> Result<PathBuf>,
+        find_base: &mut dyn FnMut(Option<&str>) -> Result<Base>,
     ) -> Result<Self> {
         let files = Files::open(folder)?;
         let config = files.json::<Value>("config.json")?;
@@ -145,14 +157,18 @@ impl ModelFolder {
             return Err(invalid("config.json", "it is not a JSON object".to_owned()));
         }
         let weights = match files.weights(limits(config.as_ref()).as_ref())? {
-            OpenedWeights::Ctranslate2(weights) => return open_ctranslate2(&files, config.as_ref(), weights),
+            OpenedWeights::Ctranslate2(weights) => {
+                no_adapters(options)?;
+                return open_ctranslate2(&files, config.as_ref(), weights);
+            }
             OpenedWeights::HuggingFace(weights) => weights,
         };
         let config = config.ok_or_else(|| not_found("config.json"))?;
         match layout_of(&weights.names()) {
-            Layout::Whisper { body, has_decoder, head } => {
+            Layout::Whisper { body, has_decoder, projection, head } => {
+                no_adapters(options)?;
                 let weights = Opened { files: &files, config: &config, weights };
-                weights.whisper(body, has_decoder, head)
+                weights.whisper(body, has_decoder, projection.as_deref(), head)
             }
             Layout::Wav2Vec2 { has_ctc: true } => open_wav2vec2(&files, &config, weights, options),
             Layout::HeadAlone { head, rest } if text(&config, "model_type") == Some(HEAD_MODEL_TYPE) => {
@@ -212,6 +228,18 @@ impl ModelFolder {
     }
 }
 
+/// # Errors
+/// [`Error::InvalidParameter`] if an adapter was asked for of a model that has none.
+fn no_adapters(options: &OpenOptions) -> Result<()> {
+    match options.adapter {
+        None => Ok(()),
+        Some(_) => Err(Error::InvalidParameter {
+            name: "adapter",
+            allowed: "nothing: this model has no adapters of languages".to_owned(),
+        }),
+    }
+}
+
 /// How much a `.bin` may hold: what `config.json` says that the model has, at 8 bytes a number and twice over for
 /// an encoder of the head's own, and room for a head and buffers. `None` if it describes no model that is known.
 fn limits(config: Option<&Value>) -> Option<PytorchLimits> {
@@ -261,5 +289,5 @@ fn architecture(config: &Value) -> Option<&str> {
 
 fn unsupported(config: &Value, reason: &str) -> Error {
     let named = architecture(config).or_else(|| text(config, "model_type")).unwrap_or("no architecture is named");
-    Error::UnsupportedModel { architecture: named.chars().take(100).collect(), reason: reason.to_owned() }
+    Error::UnsupportedModel { architecture: printable(named), reason: reason.to_owned() }
 }

@@ -43,7 +43,7 @@ pub(super) fn open_wav2vec2(
     if config.adapter_attn_dim.is_some()
         && let Some(language) = adapter
     {
-        match files.adapter(&language, &limits(Some(json)))? {
+        match files.adapter(&language, limits(Some(json)).as_ref())? {
             Some(adapter) => weights = Arc::new(Overlay::new(adapter, weights)),
             None if options.adapter.is_some() => {
                 return Err(not_found(&format!("the adapter of the language '{language}'")));

@@ -1,21 +1,21 @@
 //! A folder that holds a Whisper, in Hugging Face's layout or CTranslate2's, with its intent head if there is one.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::files::{Files, not_found};
 use super::layout::{HeadNames, Names};
-use super::{Body, HeadFiles, ModelFolder, OpenOptions, WhisperFiles, architecture, text, unsupported};
-use crate::error::Result;
+use super::{Base, Body, HeadFiles, ModelFolder, OpenOptions, WhisperFiles, architecture, text, unsupported};
+use crate::error::{Result, printable};
 use crate::intent::head::{HeadActivation, HeadSpec, HeadWindow};
-use crate::intent::label_files::read_labels;
+use crate::intent::label_files::{Labels, read_labels};
 use crate::tokenizer;
 use crate::weights::WeightSource;
 use crate::weights::ctranslate2::Ctranslate2;
 use crate::weights::renamed::Renamed;
 use crate::whisper::config::invalid;
+use crate::whisper::model::encoder_tensors;
 use crate::whisper::{GenerationConfig, WhisperConfig};
 
 /// A folder in Hugging Face's layout, on its way to a [`ModelFolder`].
@@ -26,19 +26,23 @@ pub(super) struct Opened<'a> {
 }
 
 impl Opened<'_> {
-    pub(super) fn whisper(self, body: Names, has_decoder: bool, head: Option<HeadNames>) -> Result<ModelFolder> {
+    pub(super) fn whisper(
+        self,
+        body: Names,
+        has_decoder: bool,
+        projection: Option<&str>,
+        head: Option<HeadNames>,
+    ) -> Result<ModelFolder> {
         let mut fallbacks = Vec::new();
         let config = whisper_config(self.config, &mut fallbacks)?;
-        self.check_tied(&body)?;
+        self.check_tied(&body, projection, &mut fallbacks)?;
         check_features(self.files, config.num_mel_bins, &mut fallbacks)?;
         let generation = self.generation(&config, has_decoder, &mut fallbacks)?;
         let tokenizer_json = if has_decoder { Some(tokenizer_of(self.files, &mut fallbacks)?) } else { None };
         let head = match head {
             Some(head) => Some(self.head(head, &body, &config, HeadWindow::Full, &mut fallbacks)?),
             None => {
-                if speaks_of_a_head(self.config) {
-                    fallbacks.push("config.json speaks of an intent head, but the weights hold none".to_owned());
-                }
+                fallbacks.extend(traces_of_a_head(self.files, self.config));
                 None
             }
         };
@@ -66,20 +70,23 @@ impl Opened<'_> {
         })
     }
 
-    /// The output projection is the token embedding here. A checkpoint that says otherwise must not mean it.
-    fn check_tied(&self, body: &Names) -> Result<()> {
-        if self.config.get("tie_word_embeddings").and_then(Value::as_bool) != Some(false) {
+    /// The output projection is the token embedding here. A checkpoint that holds another one must not mean it.
+    fn check_tied(&self, body: &Names, projection: Option<&str>, fallbacks: &mut Vec<String>) -> Result<()> {
+        let Some(projection) = projection else { return Ok(()) };
+        let embedding = body.get("model.decoder.embed_tokens.weight").map(String::as_str).unwrap_or_default();
+        let same = self.weights.shape(projection) == self.weights.shape(embedding)
+            && matches!((self.weights.get(projection), self.weights.get(embedding)), (Some(a), Some(b)) if a.is_same(&b));
+        if same {
             return Ok(());
         }
-        let embedding = body.get("model.decoder.embed_tokens.weight").and_then(|name| self.weights.get(name));
-        let projection = self.weights.names().into_iter().find(|name| name.ends_with("proj_out.weight"));
-        let projection = projection.as_ref().and_then(|name| self.weights.get(name));
-        match (embedding, projection) {
-            (Some(embedding), Some(projection)) if !projection.is_same(&embedding) => {
-                Err(unsupported(self.config, "its output projection is not its token embedding (tie_word_embeddings)"))
-            }
-            _ => Ok(()),
+        if self.config.get("tie_word_embeddings").and_then(Value::as_bool) == Some(false) {
+            let reason = "its output projection is not its token embedding (tie_word_embeddings is false)";
+            return Err(unsupported(self.config, reason));
         }
+        fallbacks.push(
+            "proj_out.weight is not the token embedding, which is used in its place, as transformers does".to_owned(),
+        );
+        Ok(())
     }
 
     fn generation(
@@ -110,67 +117,75 @@ impl Opened<'_> {
         window: HeadWindow,
         fallbacks: &mut Vec<String>,
     ) -> Result<HeadFiles> {
-        let read = |file: &str| self.files.read(file);
-        let (intent_labels, label_map) = (read("intent_labels.json")?, read("label_map.json")?);
-        let labels = read_labels(intent_labels.as_deref(), label_map.as_deref(), self.config)?;
+        let has_hidden = head.names.contains_key("head.hidden.weight");
+        let named = self.labels().and_then(|labels| Ok((labels, activation(self.config, has_hidden, fallbacks)?)));
+        let (labels, activation, problem) = match named {
+            Ok((labels, activation)) => (labels, activation, None),
+            Err(problem) => (None, HeadActivation::Relu, Some(problem)),
+        };
         match &labels {
             Some(labels) => fallbacks.extend(labels.notes.iter().cloned()),
             None => fallbacks.push("no labels: nothing names the intent head's classes".to_owned()),
         }
+        let n_classes =
+            head.names.get("head.classifier.weight").and_then(|name| self.weights.shape(name)?.first().copied());
+        fallbacks.extend(contradictions(self.config, &head.names, n_classes));
         let own_encoder = match head.own_encoder {
-            Some(own) if same_tensors(&*self.weights, &own, body) => None,
+            Some(own) if same_tensors(&*self.weights, &own, body, &encoder_tensors(config)) => None,
             Some(own) => {
                 let source: Arc<dyn WeightSource> = Arc::new(Renamed::new(Arc::clone(&self.weights), own));
                 Some(source)
             }
             None => None,
         };
-        let activation = activation(self.config, head.names.contains_key("head.hidden.weight"), fallbacks)?;
         Ok(HeadFiles {
             spec: HeadSpec { n_state: config.d_model, n_layer: config.encoder_layers, window, activation },
             labels,
+            problem,
             weights: Arc::new(Renamed::new(Arc::clone(&self.weights), head.names)),
             own_encoder,
         })
+    }
+
+    fn labels(&self) -> Result<Option<Labels>> {
+        let (intent_labels, label_map) = (self.files.read("intent_labels.json")?, self.files.read("label_map.json")?);
+        read_labels(intent_labels.as_deref(), label_map.as_deref(), self.config)
     }
 
     pub(super) fn head_alone(
         self,
         head: HeadNames,
         options: &OpenOptions,
-        find_base: &mut dyn FnMut(&str) -> Result<PathBuf>,
+        find_base: &mut dyn FnMut(Option<&str>) -> Result<Base>,
     ) -> Result<ModelFolder> {
-        let base = ["_name_or_path", "base_model_name_or_path"]
-            .iter()
-            .find_map(|key| text(self.config, key))
-            .ok_or_else(|| invalid("config.json", "an intent head must name its base in _name_or_path".to_owned()))?;
-        let mut folder = ModelFolder::open_with(&find_base(base)?, options, &mut |_| {
+        let named = ["_name_or_path", "base_model_name_or_path"].iter().find_map(|key| text(self.config, key));
+        let Base { name: base, folder } = find_base(named)?;
+        let mut folder = ModelFolder::open_with(&folder, options, &mut |_| {
             Err(invalid("config.json", format!("the base '{base}' is an intent head itself")))
         })?;
         let Body::Whisper(files) = &folder.body else {
             return Err(invalid("config.json", format!("the base '{base}' is no Whisper")));
         };
         for (key, of_base) in [("d_model", files.config.d_model), ("encoder_layers", files.config.encoder_layers)] {
-            if self.config.get(key).and_then(Value::as_u64).is_some_and(|n| n != of_base as u64) {
-                return Err(invalid(
-                    "config.json",
-                    format!(
-                        "the head was made for another base: its {key} is {}, that of '{base}' {of_base}",
-                        self.config[key]
-                    ),
-                ));
+            if let Some(n) = self.config.get(key).and_then(Value::as_u64).filter(|n| *n != of_base as u64) {
+                let reason =
+                    format!("the head was made for another base: its {key} is {n}, that of '{base}' {of_base}");
+                return Err(invalid("config.json", reason));
             }
         }
         let window = match text(self.config, "window") {
             Some("fitted") => HeadWindow::Fitted,
             None | Some("full") => HeadWindow::Full,
             Some(other) => {
-                return Err(invalid("config.json", format!("window '{other}' is not known, only 'fitted' and 'full'")));
+                return Err(invalid(
+                    "config.json",
+                    format!("window '{}' is not known, only 'fitted' and 'full'", printable(other)),
+                ));
             }
         };
         let no_body = Names::new();
         folder.head = Some(self.head(head, &no_body, &files.config, window, &mut folder.fallbacks)?);
-        folder.base = Some(base.to_owned());
+        folder.base = Some(base);
         folder.name = self.files.name();
         folder.architecture = architecture(self.config).unwrap_or("OkyeameIntentHead").to_owned();
         Ok(folder)
@@ -182,6 +197,7 @@ pub(super) fn open_ctranslate2(files: &Files, json: Option<&Value>, weights: Ctr
     if json.is_none() {
         fallbacks.push("no config.json: no token is suppressed".to_owned());
     }
+    fallbacks.extend(traces_of_a_head(files, json.unwrap_or(&Value::Null)));
     let config = weights.dimensions()?;
     check_features(files, config.num_mel_bins, &mut fallbacks)?;
     // `config.json` beside a CTranslate2 model has other names for the same lists.
@@ -216,7 +232,7 @@ pub(super) fn whisper_config(json: &Value, fallbacks: &mut Vec<String>) -> Resul
     if json.get("d_model").is_none()
         && let Some((key, nested)) = json.as_object().and_then(|o| o.iter().find(|(_, v)| v.get("d_model").is_some()))
     {
-        fallbacks.push(format!("the dimensions are those of '{key}' in config.json"));
+        fallbacks.push(format!("the dimensions are those of '{}' in config.json", printable(key)));
         return WhisperConfig::from_value(nested);
     }
     WhisperConfig::from_value(json)
@@ -230,8 +246,10 @@ fn tokenizer_of(files: &Files, fallbacks: &mut Vec<String>) -> Result<Vec<u8>> {
     let (Some(vocab), Some(merges)) = (files.read("vocab.json")?, files.read("merges.txt")?) else {
         return Err(not_found("tokenizer.json (or vocab.json with merges.txt)"));
     };
-    fallbacks.push("no tokenizer.json: made of vocab.json, merges.txt and added_tokens.json".to_owned());
-    tokenizer::json_from_parts(&vocab, &merges, files.read("added_tokens.json")?.as_deref())
+    let added = files.read("added_tokens.json")?;
+    let and_added = if added.is_some() { " and added_tokens.json" } else { "; there is no added_tokens.json" };
+    fallbacks.push(format!("no tokenizer.json: made of vocab.json with merges.txt{and_added}"));
+    tokenizer::json_from_parts(&vocab, &merges, added.as_deref())
 }
 
 /// Holds `preprocessor_config.json` against the one way in which features are made here.
@@ -241,6 +259,15 @@ fn check_features(files: &Files, n_mels: usize, fallbacks: &mut Vec<String>) -> 
         fallbacks.push(format!("no {FILE}: Whisper's own numbers (16 kHz, n_fft 400, hop length 160)"));
         return Ok(());
     };
+    if !json.is_object() {
+        return Err(invalid(FILE, "it is not a JSON object".to_owned()));
+    }
+    if json.get("do_normalize").and_then(Value::as_bool) == Some(true) {
+        return Err(invalid(
+            FILE,
+            "do_normalize is true: samples are not brought to mean 0 and variance 1 for Whisper".to_owned(),
+        ));
+    }
     for (key, known) in [("feature_size", n_mels), ("sampling_rate", 16_000), ("n_fft", 400), ("hop_length", 160)] {
         if let Some(value) = json.get(key).filter(|v| v.as_u64() != Some(known as u64)) {
             return Err(invalid(FILE, format!("{key} is {value}, but the model needs {known}")));
@@ -256,7 +283,9 @@ fn activation(config: &Value, has_hidden: bool, fallbacks: &mut Vec<String>) -> 
         Some("relu") => Ok(HeadActivation::Relu),
         Some("gelu") => Ok(HeadActivation::Gelu),
         Some("tanh") => Ok(HeadActivation::Tanh),
-        Some(other) => Err(invalid("config.json", format!("classifier_activation '{other}' is not known"))),
+        Some(other) => {
+            Err(invalid("config.json", format!("classifier_activation '{}' is not known", printable(other))))
+        }
         None => {
             if has_hidden {
                 fallbacks
@@ -267,22 +296,69 @@ fn activation(config: &Value, has_hidden: bool, fallbacks: &mut Vec<String>) -> 
     }
 }
 
-/// Whether every tensor of `a` is in `b` with the same bytes.
-fn same_tensors(weights: &dyn WeightSource, a: &Names, b: &Names) -> bool {
-    a.iter().all(|(shown, name)| match (weights.get(name), b.get(shown).and_then(|name| weights.get(name))) {
-        (Some(a), Some(b)) => a.is_same(&b),
-        _ => false,
+/// Whether both hold the same bytes under every name of `expected`. Shapes come first: nothing of another size is read.
+fn same_tensors(weights: &dyn WeightSource, a: &Names, b: &Names, expected: &[(String, Vec<usize>)]) -> bool {
+    expected.iter().all(|(shown, shape)| {
+        let of = |names: &Names| {
+            let name = names.get(shown)?;
+            (weights.shape(name).as_ref() == Some(shape)).then(|| weights.get(name)).flatten()
+        };
+        matches!((of(a), of(b)), (Some(a), Some(b)) if a.is_same(&b))
     })
 }
 
-/// Whether `config.json` says that the model tells intents.
-fn speaks_of_a_head(config: &Value) -> bool {
-    let names_it = |value: &Value| {
-        value.as_str().is_some_and(|text| {
-            let text = text.to_ascii_lowercase();
-            ["intent", "classif", "multitask", "multi_task"].iter().any(|word| text.contains(word))
-        })
+/// What speaks of an intent head, for a model that has none.
+fn traces_of_a_head(files: &Files, config: &Value) -> Option<String> {
+    let label_file = ["intent_labels.json", "label_map.json"].into_iter().find(|file| files.has(file));
+    let named = match label_file {
+        Some(file) => file,
+        None if speaks_of_a_head(config) => "config.json",
+        None => return None,
     };
-    let any = |key: &str| config.get(key).and_then(Value::as_array).is_some_and(|list| list.iter().any(names_it));
-    any("task_types") || any("architectures") || config.get("model_type").is_some_and(names_it)
+    Some(format!("{named} speaks of an intent head, but the weights hold none"))
+}
+
+/// Whether `config.json` says that the model tells intents: by its task, its class, or labels of its own.
+fn speaks_of_a_head(config: &Value) -> bool {
+    let is_true = |key: &str| config.get(key).and_then(Value::as_bool) == Some(true);
+    let any = |key: &str| match config.get(key) {
+        Some(Value::Array(list)) => list.iter().any(names_a_head),
+        Some(value) => names_a_head(value),
+        None => false,
+    };
+    ["task_types", "architectures", "model_type", "custom_model"].into_iter().any(any)
+        || is_true("custom_model")
+        || config.get("num_labels").is_some()
+        || read_labels(None, None, config).is_ok_and(|labels| labels.is_some())
+}
+
+fn names_a_head(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| {
+        let text = text.to_ascii_lowercase();
+        ["intent", "classif", "multitask", "multi_task"].iter().any(|word| text.contains(word))
+    })
+}
+
+/// Where `config.json` says otherwise than a head's tensors, which are believed.
+fn contradictions(config: &Value, head: &Names, n_classes: Option<usize>) -> Vec<String> {
+    let mut notes = Vec::new();
+    let stated = config.get("num_labels").and_then(Value::as_u64);
+    if let (Some(stated), Some(n)) = (stated, n_classes)
+        && stated != n as u64
+    {
+        notes.push(format!("config.json: num_labels is {stated}, but the head has {n} classes"));
+    }
+    if let Some(tasks) = config.get("task_types").and_then(Value::as_array)
+        && !tasks.iter().any(names_a_head)
+    {
+        notes.push("config.json: task_types names no intents, but the weights hold an intent head".to_owned());
+    }
+    let has_layer_weights = head.contains_key("head.layer_weights");
+    if let Some(stated) = config.get("use_weighted_layer_sum").and_then(Value::as_bool)
+        && stated != has_layer_weights
+    {
+        let (is, holds) = if stated { ("true", "no") } else { ("false", "the") };
+        notes.push(format!("config.json: use_weighted_layer_sum is {is}, but the weights hold {holds} layer_weights"));
+    }
+    notes
 }
