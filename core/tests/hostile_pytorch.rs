@@ -109,6 +109,15 @@ fn as_much_as_is_allowed_and_no_more() {
     // An expanded view takes what it shows, not what is stored: found before it is gathered.
     let far = View::floats(1, &[1 << 20, 1 << 20, 1 << 20, 1 << 20], &[0; 4]);
     assert_refused("expanded", &zip_file(&[far], &[("0", floats(&[1.0]))]), "weights_too_large", "bytes");
+    // Also one that the limits allow: it is no weight.
+    let wide = View::floats(2, &[64, 64], &[0, 1]);
+    assert_refused(
+        "repeated",
+        &zip_file(&[View::floats(2, &[64, 2], &[0, 1])], &[("0", floats(&[1.0; 2]))]),
+        "damaged_weights",
+        "it shows",
+    );
+    assert_refused("beyond", &zip_file(&[wide], &[("0", floats(&[1.0; 2]))]), "damaged_weights", "beyond");
     // Many names of one storage count each.
     let views: Vec<View> =
         (0..500).map(|i| View { name: format!("w{i}").leak(), ..View::floats(1024, &[1024], &[1]) }).collect();
