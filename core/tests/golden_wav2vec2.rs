@@ -17,7 +17,9 @@ use okyeame_core::Error;
 use okyeame_core::decoding::Word;
 use okyeame_core::wav2vec2::encoder::Wav2Vec2Stages;
 use okyeame_core::wav2vec2::speech::normalise;
-use okyeame_core::wav2vec2::{CtcVocabulary, Wav2Vec2, Wav2Vec2Config, Wav2Vec2OnDevice, features_from_json};
+use okyeame_core::wav2vec2::{
+    CtcVocabulary, VocabularyFiles, Wav2Vec2, Wav2Vec2Config, Wav2Vec2OnDevice, features_from_json,
+};
 use okyeame_core::weights::WeightSource;
 use okyeame_core::weights::overlay::Overlay;
 use okyeame_core::weights::pytorch::{PytorchFile, PytorchLimits};
@@ -85,14 +87,15 @@ impl Tiny {
         let pad_token_id = config.pad_token_id;
         let model = Wav2Vec2::load(config, &*weights(&folder, language), &Device::flex()).unwrap();
         let optional = |file: &str| std::fs::read(folder.join(file)).ok();
-        let (vocabulary, mut notes) = CtcVocabulary::new(
-            &bytes_of(&folder.join("vocab.json")),
-            optional("tokenizer_config.json").as_deref(),
-            optional("special_tokens_map.json").as_deref(),
-            pad_token_id,
-            language,
-        )
-        .unwrap();
+        let [tokenizer_config, special_tokens_map] =
+            ["tokenizer_config.json", "special_tokens_map.json"].map(&optional);
+        let files = VocabularyFiles {
+            vocab: &bytes_of(&folder.join("vocab.json")),
+            tokenizer_config: tokenizer_config.as_deref(),
+            special_tokens_map: special_tokens_map.as_deref(),
+            added_tokens: None,
+        };
+        let (vocabulary, mut notes) = CtcVocabulary::new(&files, pad_token_id, language).unwrap();
         let (do_normalize, more) = features_from_json(optional("preprocessor_config.json").as_deref()).unwrap();
         notes.extend(more);
         Self {

@@ -10,6 +10,8 @@ use std::path::Path;
 use common::golden;
 use okyeame_core::Recognizer;
 use okyeame_core::intent::text_match::PhraseBook;
+use okyeame_core::wav2vec2::{self, Wav2Vec2Config};
+use okyeame_core::weights::safetensors::Safetensors;
 use okyeame_core::whisper::WhisperConfig;
 use okyeame_core::whisper::model::expected_tensors;
 use peak_alloc::PeakAlloc;
@@ -53,11 +55,31 @@ fn write_model(folder: &Path) {
     }
     std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
     std::fs::copy(golden("tiny-multilingual/tokenizer.json"), folder.join("tokenizer.json")).unwrap();
-    let tensors = expected_tensors(&WhisperConfig::from_value(&config).unwrap());
-    let zeros = vec![0_u8; 2 * tensors.iter().map(|(_, s)| s.iter().product::<usize>()).max().unwrap()];
+    write_weights(folder, &expected_tensors(&WhisperConfig::from_value(&config).unwrap()));
+}
+
+/// A wav2vec 2.0 of 13 million parameters.
+fn write_wav2vec2(folder: &Path) {
+    for file in ["vocab.json", "tokenizer_config.json", "preprocessor_config.json"] {
+        std::fs::copy(golden("wav2vec2-base").join(file), folder.join(file)).unwrap();
+    }
+    let mut config: serde_json::Value = common::json("wav2vec2-base/config.json");
+    for (key, value) in [("hidden_size", 384), ("intermediate_size", 1536), ("num_hidden_layers", 6)] {
+        config[key] = value.into();
+    }
+    std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    let nothing =
+        Safetensors::from_bytes(serialize(Vec::<(&str, TensorView<'_>)>::new(), None).unwrap(), "none").unwrap();
+    let config = Wav2Vec2Config::from_json(config.to_string().as_bytes()).unwrap();
+    write_weights(folder, &wav2vec2::expected_tensors(&config, &nothing));
+}
+
+/// Ones in half precision.
+fn write_weights(folder: &Path, tensors: &[(String, Vec<usize>)]) {
+    let ones = [0x00, 0x3C].repeat(tensors.iter().map(|(_, s)| s.iter().product::<usize>()).max().unwrap());
     let views = tensors.iter().map(|(name, shape)| {
         let n_bytes = 2 * shape.iter().product::<usize>();
-        (name.as_str(), TensorView::new(Dtype::F16, shape.clone(), &zeros[..n_bytes]).unwrap())
+        (name.as_str(), TensorView::new(Dtype::F16, shape.clone(), &ones[..n_bytes]).unwrap())
     });
     std::fs::write(folder.join("model.safetensors"), serialize(views, None).unwrap()).unwrap();
 }
@@ -68,6 +90,9 @@ fn loading_peaks_at_most_1_3_times_the_model() {
     let folder = tempfile::tempdir().unwrap();
     write_model(folder.path());
     assert_bounded("safetensors f16", load(folder.path()));
+    let folder = tempfile::tempdir().unwrap();
+    write_wav2vec2(folder.path());
+    assert_bounded("wav2vec2", load(folder.path()));
     let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/whisper-base");
     if base.join("config.json").is_file() {
         assert_bounded("whisper-base", load(&base));

@@ -209,10 +209,12 @@ mod tests {
 
     use super::super::ctc_beam::enumerated::{all_paths, collapse, random_rows, score};
     use super::*;
+    use crate::wav2vec2::VocabularyFiles;
 
     /// `<pad>` is blank, `|` a space.
     fn vocabulary() -> CtcVocabulary {
-        CtcVocabulary::new(br#"{"<pad>": 0, "a": 1, "b": 2, "|": 3, "<s>": 4}"#, None, None, None, None).unwrap().0
+        let vocab = br#"{"<pad>": 0, "a": 1, "b": 2, "|": 3, "<s>": 4}"#;
+        CtcVocabulary::new(&VocabularyFiles { vocab, ..VocabularyFiles::default() }, None, None).unwrap().0
     }
 
     #[test]

@@ -56,8 +56,6 @@ pub struct Wav2Vec2Config {
     pub adapter_attn_dim: Option<usize>,
     /// The convolutional adapter of speech translation; not known here.
     pub add_adapter: bool,
-    /// Width behind that adapter; `hidden_size` without it.
-    pub output_hidden_size: Option<usize>,
 }
 
 impl Default for Wav2Vec2Config {
@@ -84,7 +82,6 @@ impl Default for Wav2Vec2Config {
             pad_token_id: Some(0),
             adapter_attn_dim: None,
             add_adapter: false,
-            output_hidden_size: None,
         }
     }
 }
@@ -98,6 +95,14 @@ const MAX_KERNEL: usize = 1024;
 pub(crate) const MAX_VOCAB: usize = 131_072;
 /// A frame is at most a second, and at most two of them are needed for one answer.
 const MAX_FRAME_SAMPLES: usize = SAMPLE_RATE_HZ as usize;
+/// Released checkpoints have 320.
+const MIN_FRAME_SAMPLES: usize = 80;
+/// What is computed at once.
+const WINDOW_SAMPLES: usize = 30 * SAMPLE_RATE_HZ as usize;
+/// Numbers of one activation: the first convolution of every released checkpoint gives 49 million.
+const MAX_PRODUCT: usize = 1 << 27;
+/// Log-probabilities of a second: the largest vocabulary known, of 21,000 Chinese characters, gives 1.1 million.
+const MAX_CLASSES_PER_S: usize = 2_000_000;
 /// What `LayerNorm` and `ChannelNorm` add to the variance.
 const KERNEL_EPSILON: f64 = 1e-5;
 
@@ -108,7 +113,12 @@ impl Wav2Vec2Config {
     /// [`crate::Error::InvalidConfig`] if it is not JSON, holds a field of another type or asks for what is not known
     /// here.
     pub fn from_json(json: &[u8]) -> Result<Self> {
-        let config: Self = serde_json::from_slice(json).map_err(|e| bad(e.to_string()))?;
+        let mut json: serde_json::Value = serde_json::from_slice(json).map_err(|e| bad(e.to_string()))?;
+        // Some write a null where transformers would leave a field out.
+        if let Some(fields) = json.as_object_mut() {
+            fields.retain(|_, value| !value.is_null());
+        }
+        let config = Self::deserialize(json).map_err(|e| bad(e.to_string()))?;
         config.check()?;
         Ok(config)
     }
@@ -128,14 +138,35 @@ impl Wav2Vec2Config {
                 return refuse(format!("hidden_size {} is no multiple of {name} {parts}", self.hidden_size));
             }
         }
-        if self.output_hidden_size.is_some_and(|n| n != self.hidden_size) {
-            return refuse("output_hidden_size differs from hidden_size, which needs add_adapter".to_owned());
-        }
         if self.adapter_attn_dim.is_some() && !self.do_stable_layer_norm {
             return refuse("adapter_attn_dim needs do_stable_layer_norm: other blocks have no adapters".to_owned());
         }
         if self.frame_samples() > MAX_FRAME_SAMPLES || self.min_samples() > 2 * MAX_FRAME_SAMPLES {
             return refuse("conv_kernel and conv_stride see more than a second of sound for one frame".to_owned());
+        }
+        self.check_products()
+    }
+
+    /// Each dimension alone may be large, but not all together: what a window of sound needs must fit into a machine.
+    fn check_products(&self) -> Result<()> {
+        if self.frame_samples() < MIN_FRAME_SAMPLES {
+            let reason = format!("conv_stride gives a frame every {} samples", self.frame_samples());
+            return refuse(format!("{reason}, expected at least {MIN_FRAME_SAMPLES}"));
+        }
+        let mut n_ctx = WINDOW_SAMPLES;
+        for (i, d_output) in self.conv_dim.iter().enumerate() {
+            n_ctx = self.conv_shape(i).n_out(n_ctx);
+            if n_ctx * d_output > MAX_PRODUCT {
+                let reason = format!("convolution {i} gives {n_ctx} frames of {d_output} in 30 s");
+                return refuse(format!("{reason}, more than {MAX_PRODUCT} numbers"));
+            }
+        }
+        let frames_per_s = SAMPLE_RATE_HZ as usize / self.frame_samples();
+        if frames_per_s * self.vocab_size > MAX_CLASSES_PER_S {
+            return refuse(format!("{frames_per_s} frames a second of {} classes are too many", self.vocab_size));
+        }
+        if n_ctx * self.intermediate_size > MAX_PRODUCT {
+            return refuse(format!("intermediate_size {} is too wide for its {n_ctx} frames", self.intermediate_size));
         }
         Ok(())
     }
@@ -272,7 +303,6 @@ mod tests {
             (r#"{"feat_extract_activation": "gelu_new"}"#, "feat_extract_activation"),
             (r#"{"layer_norm_eps": 1e-12}"#, "layer_norm_eps"),
             (r#"{"add_adapter": true}"#, "add_adapter"),
-            (r#"{"output_hidden_size": 512}"#, "output_hidden_size"),
             (r#"{"adapter_attn_dim": 16}"#, "do_stable_layer_norm"),
             (r#"{"hidden_size": 99999999999}"#, "hidden_size"),
             (r#"{"num_hidden_layers": 0}"#, "num_hidden_layers"),

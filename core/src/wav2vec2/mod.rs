@@ -22,4 +22,4 @@ pub mod vocabulary;
 pub use config::Wav2Vec2Config;
 pub use model::{Wav2Vec2, expected_tensors};
 pub use speech::{CtcTranscript, Wav2Vec2OnDevice, features_from_json};
-pub use vocabulary::CtcVocabulary;
+pub use vocabulary::{CtcVocabulary, VocabularyFiles};

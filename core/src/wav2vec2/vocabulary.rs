@@ -22,6 +22,22 @@ const MAX_VOCAB_BYTES: usize = 64 << 20;
 const DEFAULT_DELIMITER: &str = "|";
 const DEFAULT_BLANK: &str = "<pad>";
 
+/// A token is a letter or a few; longer ones would make a text of any size.
+const MAX_TOKEN_BYTES: usize = 64;
+
+/// A checkpoint's files, unparsed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct VocabularyFiles<'a> {
+    /// `vocab.json`
+    pub vocab: &'a [u8],
+    /// `tokenizer_config.json`
+    pub tokenizer_config: Option<&'a [u8]>,
+    /// `special_tokens_map.json`
+    pub special_tokens_map: Option<&'a [u8]>,
+    /// `added_tokens.json`
+    pub added_tokens: Option<&'a [u8]>,
+}
+
 /// Classes of a CTC head and their text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CtcVocabulary {
@@ -52,6 +68,8 @@ struct TokenizerConfig {
     do_lower_case: Option<bool>,
     clean_up_tokenization_spaces: Option<bool>,
     target_lang: Option<String>,
+    /// `number: token`
+    added_tokens_decoder: BTreeMap<String, Token>,
 }
 
 /// Written as its text, or as an object that holds it.
@@ -78,20 +96,18 @@ impl CtcVocabulary {
     /// language of `tokenizer_config.json` is taken.
     ///
     /// # Errors
-    /// - [`Error::InvalidConfig`] for holes, numbers that are given twice, no blank, too many tokens, or a nested
-    ///   vocabulary of which no language is chosen;
+    /// - [`Error::InvalidConfig`] for no blank, too many tokens, or a nested vocabulary of which no language is
+    ///   chosen;
     /// - [`Error::UnsupportedLanguage`] if a nested vocabulary has no such language.
     pub fn new(
-        vocab_json: &[u8],
-        tokenizer_config: Option<&[u8]>,
-        special_tokens_map: Option<&[u8]>,
+        files: &VocabularyFiles<'_>,
         pad_token_id: Option<usize>,
         target_lang: Option<&str>,
     ) -> Result<(Self, Vec<String>)> {
-        let config = read(tokenizer_config, "tokenizer_config.json")?;
-        let map = read(special_tokens_map, "special_tokens_map.json")?;
+        let config = read(files.tokenizer_config, "tokenizer_config.json")?;
+        let map = read(files.special_tokens_map, "special_tokens_map.json")?;
         let mut notes = Vec::new();
-        let (languages, language, entries) = match parse(vocab_json)? {
+        let (languages, language, entries) = match parse(files.vocab)? {
             Parsed::Flat(entries) => (Vec::new(), None, entries),
             Parsed::Nested(mut languages) => {
                 let names: Vec<String> = languages.keys().cloned().collect();
@@ -102,7 +118,8 @@ impl CtcVocabulary {
                 (names, Some(language), entries)
             }
         };
-        let tokens = in_order(entries)?;
+        let mut tokens = in_order(entries, &mut notes)?;
+        add_tokens(&mut tokens, &config, files.added_tokens)?;
         let find = |text: &str| tokens.iter().position(|token| token == text);
         let named = |token: &Option<Token>, other: &Option<Token>| {
             token.as_ref().or(other.as_ref()).map(|t| t.text().to_owned())
@@ -114,10 +131,11 @@ impl CtcVocabulary {
         let delimiter = find(delimiter_text).filter(|i| *i != blank);
         if delimiter.is_none() {
             notes.push(format!("the vocabulary has no '{delimiter_text}': no token separates words"));
-        } else if config.word_delimiter_token.is_none() && tokenizer_config.is_none() {
+        } else if config.word_delimiter_token.is_none() && files.tokenizer_config.is_none() {
             notes.push(format!("no tokenizer_config.json: '{delimiter_text}' separates words"));
         }
-        let mut is_silent = vec![false; tokens.len()];
+        // A number that no token has gives no text.
+        let mut is_silent: Vec<bool> = tokens.iter().map(String::is_empty).collect();
         is_silent[blank] = true;
         for (token, other, default) in [
             (&config.unk_token, &map.unk_token, "<unk>"),
@@ -128,11 +146,18 @@ impl CtcVocabulary {
                 is_silent[i] = true;
             }
         }
+        let space = config.replace_word_delimiter_char.unwrap_or_else(|| " ".to_owned());
+        if space.len() > 8 {
+            return Err(invalid(
+                "tokenizer_config.json",
+                "replace_word_delimiter_char is longer than a character".to_owned(),
+            ));
+        }
         let vocabulary = Self {
             is_silent,
             blank,
             delimiter,
-            space: config.replace_word_delimiter_char.unwrap_or_else(|| " ".to_owned()),
+            space,
             lower_case: config.do_lower_case.unwrap_or(false),
             clean_up: config.clean_up_tokenization_spaces.unwrap_or(false),
             languages,
@@ -180,15 +205,20 @@ impl CtcVocabulary {
     /// Whether a head of `n_classes` can be read with this vocabulary.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] if the file has more tokens than the head has classes.
+    /// [`Error::InvalidConfig`] if the blank is none of its classes, or if one language's vocabulary meets another's
+    /// head. In a flat file, tokens that the head has no class for are never told, and do no harm.
     pub fn check_fits(&self, n_classes: usize) -> Result<()> {
-        if self.tokens.len() > n_classes {
-            return Err(invalid(
-                VOCAB_FILE,
-                format!("it has {} tokens, but the model tells {n_classes} apart", self.tokens.len()),
-            ));
+        let (blank, n) = (self.blank, self.tokens.len());
+        if blank >= n_classes {
+            return Err(bad(format!("its blank is token {blank} of {n}, but the model tells {n_classes} apart")));
         }
-        Ok(())
+        match &self.language {
+            Some(language) if n > n_classes => {
+                let language = shown(language);
+                Err(bad(format!("it has {n} tokens for {language}, but the model tells {n_classes} apart")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What a class adds to the text; `None` for blank, special tokens and classes without a token.
@@ -265,25 +295,54 @@ fn entries(tokens: serde_json::Map<String, Value>) -> Result<Entries> {
     tokens.into_iter().map(entry).collect()
 }
 
-/// Tokens by number, which have to be 0, 1, 2 and so on.
-fn in_order(entries: Entries) -> Result<Vec<String>> {
-    let n = entries.len();
-    if n == 0 || n > MAX_VOCAB {
+/// Tokens by number. As in the reference, a number may be left out, and of two tokens with one number one is used.
+fn in_order(entries: Entries, notes: &mut Vec<String>) -> Result<Vec<String>> {
+    let n = entries.iter().map(|(_, number)| number.saturating_add(1)).max().unwrap_or(0);
+    if n == 0 || n > MAX_VOCAB as u64 {
         return Err(bad(format!("it has {n} tokens, expected 1 to {MAX_VOCAB}")));
     }
-    let mut tokens: Vec<Option<String>> = vec![None; n];
+    let mut tokens = vec![String::new(); n as usize];
+    let mut twice = None;
     for (token, number) in entries {
-        let slot = usize::try_from(number).ok().and_then(|i| tokens.get_mut(i));
-        match slot {
-            None => return Err(bad(format!("{} has the number {number}, but there are {n} tokens", shown(&token)))),
-            Some(Some(first)) => {
-                return Err(bad(format!("{} and {} have the same number {number}", shown(first), shown(&token))));
-            }
-            Some(slot) => *slot = Some(token),
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(bad(format!("the token {} is longer than {MAX_TOKEN_BYTES} bytes", shown(&token))));
+        }
+        let slot = &mut tokens[number as usize]; // below `n`
+        if !slot.is_empty() {
+            twice = Some(format!("{VOCAB_FILE}: {} and {} have the same number {number}", shown(slot), shown(&token)));
+        }
+        *slot = token;
+    }
+    notes.extend(twice);
+    let n_holes = tokens.iter().filter(|token| token.is_empty()).count();
+    if n_holes > 0 {
+        notes.push(format!("{VOCAB_FILE}: {n_holes} numbers have no token, and give no text"));
+    }
+    Ok(tokens)
+}
+
+/// Puts the tokens behind those of `vocab.json` that other files add, as older fine-tunes have `[PAD]`. A number that is
+/// taken stays as it is.
+fn add_tokens(tokens: &mut Vec<String>, config: &TokenizerConfig, added_tokens: Option<&[u8]>) -> Result<()> {
+    const FILE: &str = "added_tokens.json";
+    let listed: BTreeMap<String, u64> = match added_tokens {
+        Some(json) => serde_json::from_slice(json).map_err(|e| invalid(FILE, e.to_string()))?,
+        None => BTreeMap::new(),
+    };
+    let decoded = config.added_tokens_decoder.iter().filter_map(|(id, token)| Some((token.text(), id.parse().ok()?)));
+    for (token, id) in listed.iter().map(|(token, id)| (token.as_str(), *id)).chain(decoded) {
+        if id >= MAX_VOCAB as u64 || token.len() > MAX_TOKEN_BYTES {
+            return Err(invalid(FILE, format!("it cannot have the token {} with the number {id}", shown(token))));
+        }
+        let id = id as usize; // below MAX_VOCAB
+        if tokens.len() <= id {
+            tokens.resize(id + 1, String::new());
+        }
+        if tokens[id].is_empty() && !tokens.iter().any(|t| t == token) {
+            token.clone_into(&mut tokens[id]);
         }
     }
-    // As many tokens as slots, and none twice: every slot is taken.
-    Ok(tokens.into_iter().flatten().collect())
+    Ok(())
 }
 
 /// The language of a nested vocabulary.
@@ -362,13 +421,54 @@ mod tests {
     const FLAT: &[u8] = br#"{"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4, "A": 5, "B": 6}"#;
     const NESTED: &[u8] = br#"{"eng": {"<pad>": 0, "|": 1, "a": 2}, "twi": {"<pad>": 0, "|": 1, "a": 2, "\u0254": 3}}"#;
 
+    fn vocabulary_of(
+        vocab: &[u8],
+        tokenizer_config: Option<&[u8]>,
+        special_tokens_map: Option<&[u8]>,
+        pad_token_id: Option<usize>,
+        target_lang: Option<&str>,
+    ) -> Result<(CtcVocabulary, Vec<String>)> {
+        let files = VocabularyFiles { vocab, tokenizer_config, special_tokens_map, added_tokens: None };
+        CtcVocabulary::new(&files, pad_token_id, target_lang)
+    }
+
+    /// `[PAD]` and its like stand behind the letters, in files of their own.
+    #[test]
+    fn tokens_that_were_added_later_are_found() {
+        let vocab = br#"{"a": 0, "b": 1, "|": 2}"#;
+        let config = &br#"{"pad_token": "[PAD]"}"#[..];
+        let decoder = &br#"{"pad_token": "[PAD]", "added_tokens_decoder": {"4": {"content": "[PAD]"}}}"#[..];
+        let added = &br#"{"[PAD]": 4, "<s>": 3, "a": 0}"#[..];
+        for (tokenizer_config, added_tokens) in [(config, Some(added)), (decoder, None)] {
+            let files =
+                VocabularyFiles { vocab, tokenizer_config: Some(tokenizer_config), added_tokens, ..Default::default() };
+            let (vocabulary, _) = CtcVocabulary::new(&files, Some(0), None).unwrap();
+            assert_eq!((vocabulary.blank(), vocabulary.n_vocab()), (4, 5));
+            assert_eq!(texts(&vocabulary)[..5], [Some("a"), Some("b"), Some(" "), None, None]);
+        }
+        for added in [r#"{"x": 1000000}"#, r#"{"x": -1}"#, "[]"] {
+            let files = VocabularyFiles { vocab, added_tokens: Some(added.as_bytes()), ..Default::default() };
+            assert_eq!(CtcVocabulary::new(&files, Some(0), None).unwrap_err().code(), "invalid_config", "{added}");
+        }
+    }
+
+    /// The reference loads them as well.
+    #[test]
+    fn holes_and_doubled_numbers_are_told() {
+        let (vocabulary, notes) =
+            vocabulary_of(br#"{"<pad>": 0, "a": 2, "b": 2, "|": 5}"#, None, None, None, None).unwrap();
+        assert_eq!((vocabulary.n_vocab(), vocabulary.text_of(1), vocabulary.text_of(4)), (6, None, None));
+        assert!(notes.iter().any(|n| n.contains("3 numbers have no token")), "{notes:?}");
+        assert!(notes.iter().any(|n| n.contains("the same number 2")), "{notes:?}");
+    }
+
     fn texts(vocabulary: &CtcVocabulary) -> Vec<Option<&str>> {
         (0..=vocabulary.n_vocab()).map(|i| vocabulary.text_of(i)).collect()
     }
 
     #[test]
     fn without_other_files_the_defaults_are_told() {
-        let (vocabulary, notes) = CtcVocabulary::new(FLAT, None, None, Some(0), None).unwrap();
+        let (vocabulary, notes) = vocabulary_of(FLAT, None, None, Some(0), None).unwrap();
         assert_eq!(texts(&vocabulary), [None, None, None, None, Some(" "), Some("A"), Some("B"), None]);
         assert_eq!((vocabulary.n_vocab(), vocabulary.blank()), (7, 0));
         assert!(vocabulary.languages().is_empty());
@@ -383,14 +483,14 @@ mod tests {
         let config = br##"{"pad_token": {"__type": "AddedToken", "content": "[PAD]"}, "unk_token": "[UNK]",
             "bos_token": null, "word_delimiter_token": "#", "replace_word_delimiter_char": "_",
             "do_lower_case": true}"##;
-        let (vocabulary, notes) = CtcVocabulary::new(vocab, Some(config), None, Some(0), None).unwrap();
+        let (vocabulary, notes) = vocabulary_of(vocab, Some(config), None, Some(0), None).unwrap();
         assert_eq!(texts(&vocabulary), [Some("_"), None, Some("x"), None, None]);
         assert_eq!((vocabulary.blank(), vocabulary.finish_word("X")), (3, "x".to_owned()));
         assert!(notes.is_empty(), "{notes:?}");
         // tokenizer_config.json silent: special_tokens_map.json speaks, and then config.json.
         let map = br#"{"pad_token": "[PAD]"}"#;
-        assert_eq!(CtcVocabulary::new(vocab, Some(b"{}"), Some(map), Some(1), None).unwrap().0.blank(), 3);
-        let (vocabulary, notes) = CtcVocabulary::new(vocab, Some(b"{}"), None, Some(1), None).unwrap();
+        assert_eq!(vocabulary_of(vocab, Some(b"{}"), Some(map), Some(1), None).unwrap().0.blank(), 3);
+        let (vocabulary, notes) = vocabulary_of(vocab, Some(b"{}"), None, Some(1), None).unwrap();
         assert_eq!(vocabulary.blank(), 1);
         assert!(notes.iter().any(|n| n.contains("pad_token_id")), "{notes:?}");
     }
@@ -398,7 +498,7 @@ mod tests {
     #[test]
     fn clean_up_is_the_references() {
         let config = br#"{"clean_up_tokenization_spaces": true}"#;
-        let (vocabulary, _) = CtcVocabulary::new(FLAT, Some(config), None, None, None).unwrap();
+        let (vocabulary, _) = vocabulary_of(FLAT, Some(config), None, None, None).unwrap();
         // transformers 5.23: PreTrainedTokenizerBase.clean_up_tokenization
         assert_eq!(vocabulary.finish_text("do n't go , it 's here . ' a ' b"), "don't go, it's here.'a'b");
     }
@@ -407,40 +507,41 @@ mod tests {
     fn a_language_is_chosen_within_a_nested_file() {
         assert_eq!(CtcVocabulary::languages_in(NESTED).unwrap(), ["eng", "twi"]);
         assert!(CtcVocabulary::languages_in(FLAT).unwrap().is_empty());
-        let (twi, _) = CtcVocabulary::new(NESTED, None, None, Some(0), Some("twi")).unwrap();
+        let (twi, _) = vocabulary_of(NESTED, None, None, Some(0), Some("twi")).unwrap();
         assert_eq!(texts(&twi), [None, Some(" "), Some("a"), Some("ɔ"), None]);
         assert_eq!((twi.language(), twi.languages().len()), (Some("twi"), 2));
         let config = Some(&br#"{"target_lang": "eng"}"#[..]);
-        let (eng, notes) = CtcVocabulary::new(NESTED, config, None, Some(0), None).unwrap();
+        let (eng, notes) = vocabulary_of(NESTED, config, None, Some(0), None).unwrap();
         assert_eq!(eng.n_vocab(), 3);
         assert!(notes.iter().any(|n| n.contains("'eng'")), "{notes:?}");
-        let error = CtcVocabulary::new(NESTED, config, None, Some(0), Some("ewe")).unwrap_err();
+        let error = vocabulary_of(NESTED, config, None, Some(0), Some("ewe")).unwrap_err();
         assert!(matches!(&error, Error::UnsupportedLanguage { language } if language == "ewe"), "{error}");
-        let error = CtcVocabulary::new(NESTED, None, None, Some(0), None).unwrap_err();
+        let error = vocabulary_of(NESTED, None, None, Some(0), None).unwrap_err();
         assert!(error.to_string().contains("2 languages"), "{error}");
     }
 
     #[test]
     fn what_cannot_be_a_vocabulary_is_named() {
         for (json, reason) in [
-            (r#"{"<pad>": 0, "a": 2}"#, "'a' has the number 2"),
-            (r#"{"<pad>": 0, "a": 1, "b": 1}"#, "the same number 1"),
+            (r#"{"<pad>": 0, "a": 200000}"#, "200001 tokens"),
             (r#"{"<pad>": 0, "a": -1}"#, "'a' is '-1'"),
             (r#"{"<pad>": 0, "a": "1"}"#, "number of 'a'"),
             (r#"{"<pad>": 0, "a": {"b": 1}}"#, "number of 'a'"),
-            (r#"{"x": {"<pad>": 0}, "y": {"<pad>": 1}}"#, "number 1"),
             (r#"{"a": 0, "b": 1}"#, "no blank"),
             ("{}", "0 tokens"),
             ("[1]", "no map"),
             ("{", "no map"),
         ] {
-            let error = CtcVocabulary::new(json.as_bytes(), None, None, None, Some("y")).unwrap_err();
+            let error = vocabulary_of(json.as_bytes(), None, None, None, Some("y")).unwrap_err();
             assert_eq!(error.code(), "invalid_config", "{json}");
             assert!(error.to_string().contains(reason), "{json}: {error}");
         }
-        let (vocabulary, _) = CtcVocabulary::new(FLAT, None, None, None, None).unwrap();
+        let (vocabulary, _) = vocabulary_of(FLAT, None, None, None, None).unwrap();
         assert!(vocabulary.check_fits(7).is_ok() && vocabulary.check_fits(9).is_ok());
-        assert!(vocabulary.check_fits(6).unwrap_err().to_string().contains("7 tokens"));
-        assert_eq!(CtcVocabulary::new(FLAT, Some(b"no"), None, None, None).unwrap_err().code(), "invalid_config");
+        assert!(vocabulary.check_fits(1).is_ok(), "what is never told does no harm");
+        assert!(vocabulary.check_fits(0).unwrap_err().to_string().contains("token 0 of 7"));
+        let long = format!("{{\"<pad>\": 0, \"{}\": 1}}", "x".repeat(65));
+        assert!(vocabulary_of(long.as_bytes(), None, None, None, None).unwrap_err().to_string().contains("64 bytes"));
+        assert_eq!(vocabulary_of(FLAT, Some(b"no"), None, None, None).unwrap_err().code(), "invalid_config");
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::files::{Files, not_found};
-use super::{Body, ModelFolder, OpenOptions, Wav2Vec2Files, architecture, limits, text};
+use super::{Body, ModelFolder, OpenOptions, Wav2Vec2Files, architecture, limits, no_adapters, text, unsupported};
 use crate::error::Result;
-use crate::wav2vec2::{CtcVocabulary, Wav2Vec2Config, features_from_json};
+use crate::wav2vec2::{CtcVocabulary, VocabularyFiles, Wav2Vec2Config, features_from_json};
 use crate::weights::WeightSource;
 use crate::weights::overlay::Overlay;
 
@@ -21,22 +21,40 @@ pub(super) fn open_wav2vec2(
     let (do_normalize, mut fallbacks) =
         features_from_json(files.features()?.map(|json| json.to_string().into_bytes()).as_deref())?;
     let tokenizer_config = files.read("tokenizer_config.json")?;
-    let adapter = match &options.adapter {
+    let settings: Value =
+        tokenizer_config.as_deref().and_then(|json| serde_json::from_slice(json).ok()).unwrap_or_default();
+    if text(&settings, "tokenizer_class") == Some("Wav2Vec2PhonemeCTCTokenizer") {
+        return Err(unsupported(json, "its classes are phonemes, not letters"));
+    }
+    let has_lm = |json: &Value| text(json, "processor_class") == Some("Wav2Vec2ProcessorWithLM");
+    if has_lm(&settings) || files.features()?.as_ref().is_some_and(has_lm) {
+        fallbacks.push("its language model is not used: words are decoded without it".to_owned());
+    }
+    let vocab = files.read("vocab.json")?.ok_or_else(|| not_found("vocab.json"))?;
+    let languages = CtcVocabulary::languages_in(&vocab)?;
+    let has_adapters = config.adapter_attn_dim.is_some() || !languages.is_empty();
+    if !has_adapters {
+        no_adapters(options)?;
+    }
+    let language = match &options.adapter {
         Some(language) => Some(language.clone()),
-        None => tokenizer_config
-            .as_deref()
-            .and_then(|json| serde_json::from_slice::<Value>(json).ok())
-            .and_then(|json| text(&json, "target_lang").map(str::to_owned)),
+        None => akan(files, json, &languages)?,
     };
-    let vocabulary = files.read("vocab.json")?.ok_or_else(|| not_found("vocab.json"))?;
+    if let (None, Some(language)) = (&options.adapter, &language) {
+        fallbacks.push(format!("no language was named: '{language}'; --adapter names another"));
+    }
     let (vocabulary, notes) = CtcVocabulary::new(
-        &vocabulary,
-        tokenizer_config.as_deref(),
-        files.read("special_tokens_map.json")?.as_deref(),
+        &VocabularyFiles {
+            vocab: &vocab,
+            tokenizer_config: tokenizer_config.as_deref(),
+            special_tokens_map: files.read("special_tokens_map.json")?.as_deref(),
+            added_tokens: files.read("added_tokens.json")?.as_deref(),
+        },
         config.pad_token_id,
-        adapter.as_deref(),
+        language.as_deref(),
     )?;
     fallbacks.extend(notes);
+    let adapter = language.or_else(|| vocabulary.language().map(str::to_owned));
     let weight_format = weights.format();
     let mut in_use = None;
     let mut weights = weights;
@@ -61,4 +79,15 @@ pub(super) fn open_wav2vec2(
         weight_format,
         fallbacks,
     })
+}
+
+/// The language of a Twi shop, where nobody named one and the model has it: ISO 639-3 knows Akan and, in it, Twi.
+fn akan(files: &Files, json: &Value, languages: &[String]) -> Result<Option<String>> {
+    for language in ["aka", "twi"] {
+        let is_there = languages.iter().any(|l| l == language);
+        if is_there && files.adapter(language, limits(Some(json)).as_ref())?.is_some() {
+            return Ok(Some(language.to_owned()));
+        }
+    }
+    Ok(None)
 }
