@@ -123,7 +123,7 @@ impl ModelChoice {
         match (&self.base, base) {
             (Some(_), None) => Err(Error::InvalidParameter {
                 name: "base",
-                allowed: "nothing: this model is complete, only an intent head alone stands on a base".to_owned(),
+                allowed: "leave it out, this model is complete; only an intent head alone stands on a base".to_owned(),
             }),
             _ => Ok(()),
         }
@@ -177,7 +177,7 @@ impl ModelChoice {
         match self.source {
             ModelSource::Local if self.revision.is_some() => Err(Error::InvalidParameter {
                 name: "revision",
-                allowed: "nothing for a folder on this disk: only a repository of the hub has revisions".to_owned(),
+                allowed: "leave it out, this is a folder; only a repository of the hub has revisions".to_owned(),
             }),
             ModelSource::Local => {
                 let folder = PathBuf::from(&self.wanted);

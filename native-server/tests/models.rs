@@ -128,3 +128,39 @@ fn what_cannot_be_used_is_said_in_one_sentence() {
     let said = complaint(&["info", empty.path().to_str().unwrap()], &[]);
     assert!(said.contains("model.safetensors"), "{said}");
 }
+
+/// README's table of what goes wrong holds each message as it is printed.
+#[test]
+fn readme_has_the_messages_as_they_are_printed() {
+    let readme = std::fs::read_to_string(golden("../../README.md")).unwrap();
+    let (tiny, mms, head) = (golden("tiny-2"), golden("wav2vec2-mms"), golden("heads/one-encoder"));
+    let clip = golden("clips/tw_go_cart.flac");
+    let path = |path: &'static str| golden(path).to_str().unwrap().to_owned();
+    let empty = tempfile::tempdir().unwrap();
+    let calls: [Vec<&str>; 5] = [
+        vec!["info", "./x"],
+        vec!["info", empty.path().to_str().unwrap()],
+        vec!["info", mms.to_str().unwrap(), "--adapter", "tw"],
+        vec!["recognize", clip.to_str().unwrap(), "--model", tiny.to_str().unwrap(), "--language", "xx"],
+        vec!["info", tiny.to_str().unwrap(), "--device", "cuda"],
+    ];
+    for call in calls {
+        if cfg!(feature = "cuda") && call.contains(&"cuda") {
+            continue;
+        }
+        let said = complaint(&call, &[]);
+        let said = said.trim().trim_start_matches("error: ");
+        assert!(readme.contains(said), "README lacks: {said}");
+    }
+    // What a folder is told to lack is in `info`.
+    let unlabelled = tempfile::tempdir().unwrap();
+    for file in ["config.json", "generation_config.json", "tokenizer.json", "model.safetensors"] {
+        std::fs::copy(head.join(file), unlabelled.path().join(file)).unwrap();
+    }
+    for folder in [path("tiny-2"), unlabelled.path().to_str().unwrap().to_owned()] {
+        let info = answer(&["info", &folder, "--json"], &[]);
+        let fallbacks: Vec<&str> = info["fallbacks"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        let told = fallbacks.iter().filter(|f| readme.contains(**f)).count();
+        assert!(told > 0, "README has none of {fallbacks:?}");
+    }
+}

@@ -235,7 +235,7 @@ fn no_adapters(options: &OpenOptions) -> Result<()> {
         None => Ok(()),
         Some(_) => Err(Error::InvalidParameter {
             name: "adapter",
-            allowed: "nothing: this model has no adapters of languages".to_owned(),
+            allowed: "leave it out, this model has no adapters of languages".to_owned(),
         }),
     }
 }

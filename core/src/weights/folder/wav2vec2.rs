@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::files::{Files, not_found};
 use super::{Body, ModelFolder, OpenOptions, Wav2Vec2Files, architecture, limits, no_adapters, text, unsupported};
-use crate::error::Result;
+use crate::error::{Error, Result, printable};
 use crate::wav2vec2::{CtcVocabulary, VocabularyFiles, Wav2Vec2Config, features_from_json};
 use crate::weights::WeightSource;
 use crate::weights::overlay::Overlay;
@@ -35,6 +35,19 @@ pub(super) fn open_wav2vec2(
     let has_adapters = config.adapter_attn_dim.is_some() || !languages.is_empty();
     if !has_adapters {
         no_adapters(options)?;
+    }
+    if let Some(asked) = options.adapter.as_ref().filter(|asked| !languages.is_empty() && !languages.contains(asked)) {
+        const SHOWN: usize = 12;
+        let more = if languages.len() > SHOWN { ", …" } else { "" };
+        let some = languages.iter().take(SHOWN).map(|l| printable(l)).collect::<Vec<_>>().join(", ");
+        return Err(Error::InvalidParameter {
+            name: "adapter",
+            allowed: format!(
+                "'{}' is none of this model's {} languages ({some}{more})",
+                printable(asked),
+                languages.len()
+            ),
+        });
     }
     let language = match &options.adapter {
         Some(language) => Some(language.clone()),
