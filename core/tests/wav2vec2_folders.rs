@@ -81,6 +81,49 @@ fn twi_is_chosen_where_nobody_names_a_language() {
     assert!(refused(&one_language, Some("twi"), "invalid_parameter").contains("no adapters"));
 }
 
+#[test]
+fn the_configs_language_is_told_where_there_is_no_akan() {
+    let folder = copy_of("wav2vec2-mms");
+    std::fs::remove_file(folder.path().join("adapter.twi.safetensors")).unwrap();
+    let recognizer = load(&folder, None).unwrap();
+    assert_eq!(recognizer.info().languages, ["eng"]);
+    let fallbacks = &recognizer.info().fallbacks;
+    assert!(fallbacks.iter().any(|f| f.contains("'eng'") && f.contains("--adapter")), "{fallbacks:?}");
+}
+
+/// `<s>` behind the last class, as most fine-tunes have it, is nothing to tell of; a letter is.
+#[test]
+fn tokens_without_a_class_are_told() {
+    let whole = words(&load(&copy_of("wav2vec2-xlsr"), None).unwrap(), None);
+    for (token, is_told) in [("<s>", false), ("q", true)] {
+        let folder = copy_of("wav2vec2-xlsr");
+        set(&folder, "vocab.json", token, json!(22));
+        let recognizer = load(&folder, None).unwrap();
+        let fallbacks = &recognizer.info().fallbacks;
+        assert_eq!(fallbacks.iter().any(|f| f.contains("tokens are not used")), is_told, "{fallbacks:?}");
+        assert_eq!(words(&recognizer, None), whole, "{token}");
+    }
+    let folder = copy_of("wav2vec2-xlsr");
+    set(&folder, "vocab.json", "[PAD]", json!(22));
+    assert!(refused(&folder, None, "invalid_config").contains("blank"));
+}
+
+/// transformers 5.23 writes it to the top of `processor_config.json`, beside the feature extractor's part.
+#[test]
+fn a_language_model_is_told_wherever_it_is_named() {
+    for file in ["preprocessor_config.json", "processor_config.json", "tokenizer_config.json"] {
+        let folder = copy_of("wav2vec2-base");
+        if !folder.path().join(file).is_file() {
+            std::fs::write(folder.path().join(file), "{}").unwrap();
+        }
+        let told =
+            |folder: &TempDir| load(folder, None).unwrap().info().fallbacks.join("; ").contains("language model");
+        assert!(!told(&folder), "{file}");
+        set(&folder, file, "processor_class", json!("Wav2Vec2ProcessorWithLM"));
+        assert!(told(&folder), "{file}");
+    }
+}
+
 /// A CTC model has one language: naming it, in any code, is no mistake.
 #[test]
 fn any_language_may_be_named_in_a_request() {

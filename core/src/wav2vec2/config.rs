@@ -114,9 +114,10 @@ impl Wav2Vec2Config {
     /// here.
     pub fn from_json(json: &[u8]) -> Result<Self> {
         let mut json: serde_json::Value = serde_json::from_slice(json).map_err(|e| bad(e.to_string()))?;
-        // Some write a null where transformers would leave a field out.
+        // Some write a null where transformers would leave a field out. A padding token that is null is none, though:
+        // one that is left out is 0.
         if let Some(fields) = json.as_object_mut() {
-            fields.retain(|_, value| !value.is_null());
+            fields.retain(|key, value| !value.is_null() || key == "pad_token_id");
         }
         let config = Self::deserialize(json).map_err(|e| bad(e.to_string()))?;
         config.check()?;
@@ -292,6 +293,15 @@ mod tests {
         assert!((config.frame_s() - 0.02).abs() < 1e-12);
         // transformers' own formula gives 49 frames for a second and 1499 for thirty.
         assert_eq!([0, 399, 400, 719, 720, 16_000, 480_000].map(|n| config.n_frames(n)), [0, 0, 1, 1, 2, 49, 1499]);
+    }
+
+    /// transformers 5.23 gives a `pad_token_id` of `None` for null, and of 0 where there is none.
+    #[test]
+    fn nulls_are_fields_left_out_but_for_the_padding_token() {
+        let json = br#"{"architectures": null, "conv_dim": null, "pad_token_id": null}"#;
+        let config = Wav2Vec2Config::from_json(json).unwrap();
+        assert_eq!(config, Wav2Vec2Config { pad_token_id: None, ..Default::default() });
+        assert_eq!(Wav2Vec2Config::from_json(b"{}").unwrap().pad_token_id, Some(0));
     }
 
     #[test]

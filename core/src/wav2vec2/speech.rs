@@ -59,7 +59,7 @@ impl Wav2Vec2OnDevice {
     /// Puts a model and its vocabulary together.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] if the vocabulary has more tokens than the model has classes.
+    /// [`Error::InvalidConfig`] as [`CtcVocabulary::check_fits`].
     pub fn new(model: Wav2Vec2, vocabulary: CtcVocabulary, do_normalize: bool) -> Result<Self> {
         vocabulary.check_fits(model.config.vocab_size)?;
         let device = model.device().clone();

@@ -6,9 +6,10 @@
 //!
 //! Decoding only: text is never turned into tokens here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use serde::Deserialize;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::config::MAX_VOCAB;
@@ -69,7 +70,7 @@ struct TokenizerConfig {
     clean_up_tokenization_spaces: Option<bool>,
     target_lang: Option<String>,
     /// `number: token`
-    added_tokens_decoder: BTreeMap<String, Token>,
+    added_tokens_decoder: Option<BTreeMap<String, Token>>,
 }
 
 /// Written as its text, or as an object that holds it.
@@ -120,6 +121,10 @@ impl CtcVocabulary {
         };
         let mut tokens = in_order(entries, &mut notes)?;
         add_tokens(&mut tokens, &config, files.added_tokens)?;
+        let n_holes = tokens.iter().filter(|token| token.is_empty()).count();
+        if n_holes > 0 {
+            notes.push(format!("{VOCAB_FILE}: {n_holes} numbers have no token, and give no text"));
+        }
         let find = |text: &str| tokens.iter().position(|token| token == text);
         let named = |token: &Option<Token>, other: &Option<Token>| {
             token.as_ref().or(other.as_ref()).map(|t| t.text().to_owned())
@@ -202,12 +207,12 @@ impl CtcVocabulary {
         self.language.as_deref()
     }
 
-    /// Whether a head of `n_classes` can be read with this vocabulary.
+    /// Whether a head of `n_classes` can be read with this vocabulary; a sentence if some letters have no class.
     ///
     /// # Errors
     /// [`Error::InvalidConfig`] if the blank is none of its classes, or if one language's vocabulary meets another's
     /// head. In a flat file, tokens that the head has no class for are never told, and do no harm.
-    pub fn check_fits(&self, n_classes: usize) -> Result<()> {
+    pub fn check_fits(&self, n_classes: usize) -> Result<Option<String>> {
         let (blank, n) = (self.blank, self.tokens.len());
         if blank >= n_classes {
             return Err(bad(format!("its blank is token {blank} of {n}, but the model tells {n_classes} apart")));
@@ -217,7 +222,12 @@ impl CtcVocabulary {
                 let language = shown(language);
                 Err(bad(format!("it has {n} tokens for {language}, but the model tells {n_classes} apart")))
             }
-            _ => Ok(()),
+            _ => {
+                // `<s>` and its like often stand behind the last class: nothing is lost with them.
+                let unused = (n_classes..n).filter(|class| self.text_of(*class).is_some()).count();
+                let note = || format!("{VOCAB_FILE}: {unused} tokens are not used, the model tells {n_classes} apart");
+                Ok((unused > 0).then(note))
+            }
         }
     }
 
@@ -275,22 +285,67 @@ fn parse(vocab_json: &[u8]) -> Result<Parsed> {
     if vocab_json.len() > MAX_VOCAB_BYTES {
         return Err(bad(format!("it has {} bytes, expected at most {MAX_VOCAB_BYTES}", vocab_json.len())));
     }
-    let value: serde_json::Map<String, Value> =
+    let Ordered(value) =
         serde_json::from_slice(vocab_json).map_err(|e| bad(format!("it is no map of tokens to numbers: {e}")))?;
-    if !value.is_empty() && value.values().all(Value::is_object) {
-        let languages = value.into_iter().filter_map(|(language, tokens)| match tokens {
-            Value::Object(tokens) => Some(entries(tokens).map(|entries| (language, entries))),
-            _ => None,
+    if !value.is_empty() && value.iter().all(|(_, item)| matches!(item, Item::Map(_))) {
+        let languages = value.into_iter().filter_map(|(language, item)| match item {
+            Item::Map(Ordered(tokens)) => Some(entries(tokens).map(|entries| (language, entries))),
+            Item::Other(_) => None,
         });
         return Ok(Parsed::Nested(languages.collect::<Result<_>>()?));
     }
     Ok(Parsed::Flat(entries(value)?))
 }
 
-fn entries(tokens: serde_json::Map<String, Value>) -> Result<Entries> {
-    let entry = |(token, number): (String, Value)| match number.as_u64() {
-        Some(number) => Ok((token, number)),
-        None => Err(bad(format!("the number of {} is {}", shown(&token), shown(&number.to_string())))),
+/// A JSON object in the order of its file, which decides between two tokens of one number. (`serde_json` sorts.)
+struct Ordered(Vec<(String, Item)>);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Item {
+    Map(Ordered),
+    Other(Value),
+}
+
+impl<'de> Deserialize<'de> for Ordered {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct InOrder;
+
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Ordered;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Ordered, A::Error> {
+                let mut entries: Vec<(String, Item)> = Vec::new();
+                // As Python: a key that comes twice keeps its place and takes the later value.
+                let mut places: HashMap<String, usize> = HashMap::new();
+                while let Some((key, item)) = map.next_entry::<String, Item>()? {
+                    match places.get(&key).copied() {
+                        Some(place) => entries[place].1 = item,
+                        None => {
+                            places.insert(key.clone(), entries.len());
+                            entries.push((key, item));
+                        }
+                    }
+                }
+                Ok(Ordered(entries))
+            }
+        }
+
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+fn entries(tokens: Vec<(String, Item)>) -> Result<Entries> {
+    let entry = |(token, item): (String, Item)| match item {
+        Item::Map(_) => Err(bad(format!("the number of {} is a map", shown(&token)))),
+        Item::Other(number) => match number.as_u64() {
+            Some(number) => Ok((token, number)),
+            None => Err(bad(format!("the number of {} is {}", shown(&token), shown(&number.to_string())))),
+        },
     };
     tokens.into_iter().map(entry).collect()
 }
@@ -309,28 +364,34 @@ fn in_order(entries: Entries, notes: &mut Vec<String>) -> Result<Vec<String>> {
         }
         let slot = &mut tokens[number as usize]; // below `n`
         if !slot.is_empty() {
-            twice = Some(format!("{VOCAB_FILE}: {} and {} have the same number {number}", shown(slot), shown(&token)));
+            twice = Some(format!(
+                "{VOCAB_FILE}: {} and {} have the same number {number}: the later counts",
+                shown(slot),
+                shown(&token)
+            ));
         }
         *slot = token;
     }
     notes.extend(twice);
-    let n_holes = tokens.iter().filter(|token| token.is_empty()).count();
-    if n_holes > 0 {
-        notes.push(format!("{VOCAB_FILE}: {n_holes} numbers have no token, and give no text"));
-    }
     Ok(tokens)
 }
 
 /// Puts the tokens behind those of `vocab.json` that other files add, as older fine-tunes have `[PAD]`. A number that is
-/// taken stays as it is.
+/// taken stays as it is, and `tokenizer_config.json` goes before the older `added_tokens.json`, as in the reference.
 fn add_tokens(tokens: &mut Vec<String>, config: &TokenizerConfig, added_tokens: Option<&[u8]>) -> Result<()> {
     const FILE: &str = "added_tokens.json";
     let listed: BTreeMap<String, u64> = match added_tokens {
         Some(json) => serde_json::from_slice(json).map_err(|e| invalid(FILE, e.to_string()))?,
         None => BTreeMap::new(),
     };
-    let decoded = config.added_tokens_decoder.iter().filter_map(|(id, token)| Some((token.text(), id.parse().ok()?)));
-    for (token, id) in listed.iter().map(|(token, id)| (token.as_str(), *id)).chain(decoded) {
+    let decoded = config
+        .added_tokens_decoder
+        .iter()
+        .flatten()
+        .filter_map(|(id, token)| Some((token.text(), id.parse::<u64>().ok()?)));
+    // A set: looking through all tokens for each of them would be quadratic in a stranger's file.
+    let mut known: HashSet<String> = tokens.iter().cloned().collect();
+    for (token, id) in decoded.chain(listed.iter().map(|(token, id)| (token.as_str(), *id))) {
         if id >= MAX_VOCAB as u64 || token.len() > MAX_TOKEN_BYTES {
             return Err(invalid(FILE, format!("it cannot have the token {} with the number {id}", shown(token))));
         }
@@ -338,7 +399,7 @@ fn add_tokens(tokens: &mut Vec<String>, config: &TokenizerConfig, added_tokens: 
         if tokens.len() <= id {
             tokens.resize(id + 1, String::new());
         }
-        if tokens[id].is_empty() && !tokens.iter().any(|t| t == token) {
+        if tokens[id].is_empty() && known.insert(token.to_owned()) {
             token.clone_into(&mut tokens[id]);
         }
     }
@@ -356,9 +417,12 @@ fn choose(
         return Ok(language.to_owned());
     }
     match &config.target_lang {
-        Some(language) => {
-            notes.push(format!("no language was named: {}, as tokenizer_config.json has it", shown(language)));
-            Ok(language.clone())
+        Some(config_language) => {
+            let language = shown(config_language);
+            notes.push(format!(
+                "no language was named: {language}, as tokenizer_config.json has it; --adapter names another"
+            ));
+            Ok(config_language.clone())
         }
         None => {
             let first = names.iter().take(5).map(|name| shown(name)).collect::<Vec<_>>().join(", ");
@@ -460,6 +524,36 @@ mod tests {
         assert_eq!((vocabulary.n_vocab(), vocabulary.text_of(1), vocabulary.text_of(4)), (6, None, None));
         assert!(notes.iter().any(|n| n.contains("3 numbers have no token")), "{notes:?}");
         assert!(notes.iter().any(|n| n.contains("the same number 2")), "{notes:?}");
+        // transformers 5.23 decodes class 1 as 'a' here, and as 'z' the other way round: the later in the file.
+        for (json, text) in
+            [(r#"{"|": 0, "z": 1, "a": 1, "<pad>": 2}"#, "a"), (r#"{"|": 0, "a": 1, "z": 1, "<pad>": 2}"#, "z")]
+        {
+            let (vocabulary, _) = vocabulary_of(json.as_bytes(), None, None, None, None).unwrap();
+            assert_eq!(vocabulary.text_of(1), Some(text), "{json}");
+        }
+    }
+
+    /// transformers 5.23 has the pad of such a folder at 5, where `added_tokens.json` says 4.
+    #[test]
+    fn the_tokenizer_config_goes_before_added_tokens() {
+        let config = br#"{"pad_token": "[PAD]", "unk_token": "[UNK]",
+            "added_tokens_decoder": {"4": {"content": "[UNK]"}, "5": {"content": "[PAD]"}}}"#;
+        let files = VocabularyFiles {
+            vocab: br#"{"|": 0, "a": 1, "b": 2, "c": 3}"#,
+            tokenizer_config: Some(config),
+            added_tokens: Some(br#"{"[PAD]": 4, "[UNK]": 5, "<s>": 6, "</s>": 7}"#),
+            ..Default::default()
+        };
+        let (vocabulary, notes) = CtcVocabulary::new(&files, Some(0), None).unwrap();
+        assert_eq!((vocabulary.blank(), vocabulary.text_of(4)), (5, None));
+        assert!(!notes.iter().any(|n| n.contains("numbers have no token")), "{notes:?}");
+    }
+
+    #[test]
+    fn letters_without_a_class_are_told() {
+        let (vocabulary, _) = vocabulary_of(FLAT, None, None, None, None).unwrap();
+        assert_eq!(vocabulary.check_fits(7).unwrap(), None);
+        assert!(vocabulary.check_fits(6).unwrap().unwrap().contains("1 tokens are not used"));
     }
 
     fn texts(vocabulary: &CtcVocabulary) -> Vec<Option<&str>> {

@@ -26,8 +26,13 @@ pub(super) fn open_wav2vec2(
     if text(&settings, "tokenizer_class") == Some("Wav2Vec2PhonemeCTCTokenizer") {
         return Err(unsupported(json, "its classes are phonemes, not letters"));
     }
-    let has_lm = |json: &Value| text(json, "processor_class") == Some("Wav2Vec2ProcessorWithLM");
-    if has_lm(&settings) || files.features()?.as_ref().is_some_and(has_lm) {
+    let mut has_lm = false;
+    // Each may be the only one that says it; what else is wrong with them is no matter here.
+    for file in ["preprocessor_config.json", "processor_config.json", "tokenizer_config.json"] {
+        let json = files.read(file)?.and_then(|json| serde_json::from_slice::<Value>(&json).ok());
+        has_lm |= json.is_some_and(|json| text(&json, "processor_class") == Some("Wav2Vec2ProcessorWithLM"));
+    }
+    if has_lm {
         fallbacks.push("its language model is not used: words are decoded without it".to_owned());
     }
     let vocab = files.read("vocab.json")?.ok_or_else(|| not_found("vocab.json"))?;
@@ -51,7 +56,8 @@ pub(super) fn open_wav2vec2(
     }
     let language = match &options.adapter {
         Some(language) => Some(language.clone()),
-        None => akan(files, json, &languages)?,
+        None if config.adapter_attn_dim.is_some() => akan(files, json, &languages)?,
+        None => None,
     };
     if let (None, Some(language)) = (&options.adapter, &language) {
         fallbacks.push(format!("no language was named: '{language}'; --adapter names another"));
@@ -82,6 +88,10 @@ pub(super) fn open_wav2vec2(
             None => fallbacks.push(format!("no adapter file for '{language}': the adapter inside the weights")),
         }
         in_use = Some(language);
+    }
+    // Behind the adapter, which brings its own head.
+    if let Some(n_classes) = weights.shape("lm_head.weight").and_then(|shape| shape.first().copied()) {
+        fallbacks.extend(vocabulary.check_fits(n_classes)?);
     }
     Ok(ModelFolder {
         name: files.name(),
