@@ -5,21 +5,12 @@
 
 mod common;
 
-use common::{block_on, bytes_of, clip, golden};
+use common::{block_on, bytes_of, clip, copy_of};
 use okyeame_core::recognizer::LoadOptions;
 use okyeame_core::weights::folder::{ModelFolder, OpenOptions};
 use okyeame_core::{RecognizeOptions, Recognizer, Result};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-fn copy_of(name: &str) -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for file in std::fs::read_dir(golden(name)).unwrap() {
-        let file = file.unwrap();
-        std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
-    }
-    folder
-}
 
 /// Changes one key of a JSON file; null takes it away.
 fn set(folder: &TempDir, file: &str, key: &str, value: Value) {

@@ -18,6 +18,7 @@ use okyeame_core::weights::folder::{ModelFolder, WhisperFiles};
 use okyeame_core::whisper::{GenerationConfig, Whisper, WhisperOnDevice};
 use safetensors::{Dtype, SafeTensors};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// A file or folder among the golden vectors.
@@ -272,4 +273,45 @@ pub(crate) fn ctranslate2_folder(model_bin: &str) -> TempDir {
         ("tokenizer.json", "tokenizer.json"),
         ("model.bin", model_bin),
     ])
+}
+
+/// A copy of one of the golden folders, for a test to spoil.
+pub(crate) fn copy_of(name: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(golden(name)).unwrap() {
+        let file = file.unwrap();
+        if file.file_type().unwrap().is_file() {
+            std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+        }
+    }
+    folder
+}
+
+pub(crate) fn write(folder: &TempDir, file: &str, value: &Value) {
+    std::fs::write(folder.path().join(file), value.to_string()).unwrap();
+}
+
+/// Changes one key of a folder's `config.json`; null takes it away.
+pub(crate) fn set(folder: &TempDir, key: &str, value: Value) {
+    let path = folder.path().join("config.json");
+    let mut config: Value = serde_json::from_slice(&bytes_of(&path)).unwrap();
+    match value {
+        Value::Null => drop(config.as_object_mut().unwrap().remove(key)),
+        value => config[key] = value,
+    }
+    write(folder, "config.json", &config);
+}
+
+/// The sentence that an error prints, checked for its code.
+#[track_caller]
+pub(crate) fn refused<T>(result: Result<T>, code: &str) -> String {
+    match result {
+        Ok(_) => panic!("accepted"),
+        Err(error) => {
+            assert_eq!(error.code(), code, "{error}");
+            let sentence = error.to_string();
+            assert!(!sentence.contains("/tmp"), "it tells a path: {sentence}");
+            sentence
+        }
+    }
 }
