@@ -70,8 +70,8 @@ test: test-tools model ## All tests; installs what they need
 	    echo 'cargo test --locked --workspace --all-targets'; cargo test --locked --workspace --all-targets; \
 	fi
 
-# A software driver stands in where there is no GPU. llvmpipe wants a folder of its own; one process a test, since a
-# device takes its number type once.
+# A software driver stands in where there is no GPU. llvmpipe wants a folder of its own; half precision is a
+# test file of its own, since a device takes its number type once in a process.
 .PHONY: test-wgpu
 test-wgpu: wgpu-tools ## The models on a GPU device, or on Mesa's software driver (builds wgpu: 15 minutes on two cores)
 	@export XDG_RUNTIME_DIR=$${XDG_RUNTIME_DIR:-$$(mktemp -d)}; \

@@ -295,9 +295,8 @@ impl Recognizer {
             (None, Some(whisper)) => &whisper.model.whisper.encoder,
             (None, None) => return Err(Error::ModelNotFound { what: "the intent head's encoder".to_owned() }),
         };
-        let n_mels = mel.data.len() / mel.n_frames;
-        let mel =
-            Tensor::from_data(TensorData::new(mel.data, [1, n_mels, n_samples / HOP_LENGTH]), &self.compute.device);
+        let shape = [1, mel.n_mels, mel.n_frames];
+        let mel = Tensor::from_data(TensorData::new(mel.data, shape), &self.compute.device);
         let states = if head.head.needs_all_states() { encoder.forward_all(mel)? } else { vec![encoder.forward(mel)?] };
         let whole_clip = head.head.window() == HeadWindow::Full && audio.samples().len() <= head.window_samples;
         let window = match (shared.filter(|_| whole_clip && wants_words), states.last()) {
