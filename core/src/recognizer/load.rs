@@ -172,7 +172,7 @@ fn load_head(head: HeadFiles, files: &WhisperFiles, device: &Device, info: &mut 
     let checkpoint = Checkpoint::new(&*head.weights, &expected, |_| false)?;
     let window = head.spec.window;
     let loaded = IntentHead::load(head.spec, &checkpoint, &*head.weights, device)?;
-    info.parameters += n_parameters(&expected);
+    info.parameters += loaded.n_parameters();
     let labels = match head.labels {
         Some(labels) => {
             check_count(&labels, loaded.n_labels())?;

@@ -113,7 +113,16 @@ impl Wav2Vec2Config {
     /// [`crate::Error::InvalidConfig`] if it is not JSON, holds a field of another type or asks for what is not known
     /// here.
     pub fn from_json(json: &[u8]) -> Result<Self> {
-        let mut json: serde_json::Value = serde_json::from_slice(json).map_err(|e| bad(e.to_string()))?;
+        let json = serde_json::from_slice(json).map_err(|e| bad(e.to_string()))?;
+        Self::from_value(&json)
+    }
+
+    /// As [`Self::from_json`], of JSON that was parsed.
+    ///
+    /// # Errors
+    /// [`crate::Error::InvalidConfig`] if it holds a field of another type or asks for what is not known here.
+    pub fn from_value(json: &serde_json::Value) -> Result<Self> {
+        let mut json = json.clone();
         // Some write a null where transformers would leave a field out. A padding token that is null is none, though:
         // one that is left out is 0.
         if let Some(fields) = json.as_object_mut() {

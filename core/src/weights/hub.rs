@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::folder::{PEFT_CONFIG, peft};
+use super::folder::{MAX_TEXT_FILE_BYTES, PEFT_CONFIG, peft};
 use super::hub_client::Hub;
 use super::hub_download;
 use super::hub_env::environment;
@@ -33,8 +33,6 @@ use crate::error::{Error, Result};
 
 /// Bytes between two [`PullEvent::Bytes`] of a file.
 const EVENT_BYTES: u64 = 256 << 10;
-/// Settings and vocabularies beyond this are not what they say they are; a loader would not read them either.
-const MAX_TEXT_FILE_BYTES: u64 = 64 << 20;
 
 /// What to fetch, and whereto. Only `repo` has to be said:
 /// ```

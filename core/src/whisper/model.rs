@@ -32,12 +32,6 @@ impl Whisper {
             config,
         })
     }
-
-    /// Number of parameters.
-    #[must_use]
-    pub fn n_parameters(&self) -> u64 {
-        expected_tensors(&self.config).iter().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum()
-    }
 }
 
 /// The output projection is the token embedding; some files hold it a second time.

@@ -25,7 +25,7 @@ use crate::weights::shards::Shards;
 use crate::whisper::config::invalid;
 
 /// JSON and tokenizer files beyond this are not what they say they are.
-const MAX_TEXT_FILE_BYTES: u64 = 64 << 20;
+pub(crate) const MAX_TEXT_FILE_BYTES: u64 = 64 << 20;
 
 /// What a PEFT (LoRA) repository has in place of a model's configuration.
 pub(crate) const PEFT_CONFIG: &str = "adapter_config.json";
@@ -163,7 +163,7 @@ impl Files {
             let bytes = self.map(file)?;
             let content: &[u8] = (*bytes).as_ref();
             return Ok(if content.starts_with(b"PK\x03\x04") || content.starts_with(&[0x80]) {
-                let limits = limits.copied().unwrap_or_else(|| own_limits(content));
+                let limits = limits_for(limits, content);
                 OpenedWeights::HuggingFace(Arc::new(PytorchFile::new(bytes, file, &limits)?))
             } else {
                 OpenedWeights::Ctranslate2(Ctranslate2::new(bytes, file)?)
@@ -193,7 +193,7 @@ impl Files {
             Some(Arc::new(Safetensors::new(self.map(&safetensors)?, &safetensors)?))
         } else if self.has(&pytorch) {
             let bytes = self.map(&pytorch)?;
-            let limits = limits.copied().unwrap_or_else(|| own_limits((*bytes).as_ref()));
+            let limits = limits_for(limits, (*bytes).as_ref());
             Some(Arc::new(PytorchFile::new(bytes, &pytorch, &limits)?))
         } else {
             None
@@ -224,7 +224,7 @@ impl Files {
             }
             shards.push(if index_file.starts_with("pytorch") {
                 let bytes = self.map(file)?;
-                let mut left = limits.copied().unwrap_or_else(|| own_limits((*bytes).as_ref()));
+                let mut left = limits_for(limits, (*bytes).as_ref());
                 // What is allowed is allowed for all shards together.
                 left.max_tensors = left.max_tensors.saturating_sub(n_tensors);
                 left.max_bytes = left.max_bytes.saturating_sub(n_bytes);
@@ -267,9 +267,10 @@ impl AsRef<[u8]> for Mapped {
     }
 }
 
-/// What a `.bin` may hold where no configuration says it: its own length, so that the tensors can tell what they are.
-fn own_limits(content: &[u8]) -> PytorchLimits {
-    PytorchLimits { max_tensors: 10_000, max_bytes: content.len() as u64 }
+/// What a `.bin` may hold: what the configuration allows, or, where that says nothing, its own length, so that the tensors
+/// can tell what they are.
+fn limits_for(configured: Option<&PytorchLimits>, content: &[u8]) -> PytorchLimits {
+    configured.copied().unwrap_or(PytorchLimits { max_tensors: 10_000, max_bytes: content.len() as u64 })
 }
 
 /// That a repository holds a PEFT adapter and no model.

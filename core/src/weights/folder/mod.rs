@@ -27,7 +27,7 @@ use crate::whisper::model::expected_tensors;
 use crate::whisper::{GenerationConfig, WhisperConfig};
 use files::{Files, OpenedWeights, not_found};
 #[cfg(feature = "hub")]
-pub(super) use files::{PEFT_CONFIG, peft};
+pub(super) use files::{MAX_TEXT_FILE_BYTES, PEFT_CONFIG, peft};
 use layout::{Layout, layout_of};
 use wav2vec2::open_wav2vec2;
 use whisper::{Opened, open_ctranslate2, whisper_config};
@@ -156,7 +156,8 @@ impl ModelFolder {
         if config.as_ref().is_some_and(|json| !json.is_object()) {
             return Err(invalid("config.json", "it is not a JSON object".to_owned()));
         }
-        let weights = match files.weights(limits(config.as_ref()).as_ref())? {
+        let limits = limits(config.as_ref());
+        let weights = match files.weights(limits.as_ref())? {
             OpenedWeights::Ctranslate2(weights) => {
                 no_adapters(options)?;
                 return open_ctranslate2(&files, config.as_ref(), weights);
@@ -170,7 +171,7 @@ impl ModelFolder {
                 let weights = Opened { files: &files, config: &config, weights };
                 weights.whisper(body, has_decoder, projection.as_deref(), head)
             }
-            Layout::Wav2Vec2 { has_ctc: true } => open_wav2vec2(&files, &config, weights, options),
+            Layout::Wav2Vec2 { has_ctc: true } => open_wav2vec2(&files, &config, weights, limits.as_ref(), options),
             Layout::HeadAlone { head, rest } if text(&config, "model_type") == Some(HEAD_MODEL_TYPE) => {
                 if !rest.is_empty() {
                     let unused = rest.into_keys().collect();
@@ -248,7 +249,7 @@ fn limits(config: Option<&Value>) -> Option<PytorchLimits> {
     let json = config?;
     let whisper = whisper_config(json, &mut Vec::new()).ok().map(|config| expected_tensors(&config));
     let tensors = whisper.or_else(|| {
-        let config = Wav2Vec2Config::from_json(json.to_string().as_bytes()).ok()?;
+        let config = Wav2Vec2Config::from_value(json).ok()?;
         Some(crate::wav2vec2::expected_tensors(&config, &NoWeights))
     })?;
     let numbers: u64 = tensors.iter().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum();

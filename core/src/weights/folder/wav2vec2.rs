@@ -5,19 +5,21 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::files::{Files, not_found};
-use super::{Body, ModelFolder, OpenOptions, Wav2Vec2Files, architecture, limits, no_adapters, text, unsupported};
+use super::{Body, ModelFolder, OpenOptions, Wav2Vec2Files, architecture, no_adapters, text, unsupported};
 use crate::error::{Error, Result, printable};
 use crate::wav2vec2::{CtcVocabulary, VocabularyFiles, Wav2Vec2Config, features_from_json};
 use crate::weights::WeightSource;
 use crate::weights::overlay::Overlay;
+use crate::weights::pytorch::PytorchLimits;
 
 pub(super) fn open_wav2vec2(
     files: &Files,
     json: &Value,
     weights: Arc<dyn WeightSource>,
+    limits: Option<&PytorchLimits>,
     options: &OpenOptions,
 ) -> Result<ModelFolder> {
-    let config = Wav2Vec2Config::from_json(json.to_string().as_bytes())?;
+    let config = Wav2Vec2Config::from_value(json)?;
     let (do_normalize, mut fallbacks) =
         features_from_json(files.features()?.map(|json| json.to_string().into_bytes()).as_deref())?;
     let tokenizer_config = files.read("tokenizer_config.json")?;
@@ -26,11 +28,12 @@ pub(super) fn open_wav2vec2(
     if text(&settings, "tokenizer_class") == Some("Wav2Vec2PhonemeCTCTokenizer") {
         return Err(unsupported(json, "its classes are phonemes, not letters"));
     }
-    let mut has_lm = false;
+    let names_lm = |json: &Value| text(json, "processor_class") == Some("Wav2Vec2ProcessorWithLM");
+    let mut has_lm = names_lm(&settings);
     // Each may be the only one that says it; what else is wrong with them is no matter here.
-    for file in ["preprocessor_config.json", "processor_config.json", "tokenizer_config.json"] {
-        let json = files.read(file)?.and_then(|json| serde_json::from_slice::<Value>(&json).ok());
-        has_lm |= json.is_some_and(|json| text(&json, "processor_class") == Some("Wav2Vec2ProcessorWithLM"));
+    for file in ["preprocessor_config.json", "processor_config.json"] {
+        let json = files.read(file)?.and_then(|json| serde_json::from_slice(&json).ok());
+        has_lm |= json.as_ref().is_some_and(names_lm);
     }
     if has_lm {
         fallbacks.push("its language model is not used: words are decoded without it".to_owned());
@@ -56,7 +59,7 @@ pub(super) fn open_wav2vec2(
     }
     let language = match &options.adapter {
         Some(language) => Some(language.clone()),
-        None if config.adapter_attn_dim.is_some() => akan(files, json, &languages)?,
+        None if config.adapter_attn_dim.is_some() => akan(files, limits, &languages)?,
         None => None,
     };
     if let (None, Some(language)) = (&options.adapter, &language) {
@@ -80,7 +83,7 @@ pub(super) fn open_wav2vec2(
     if config.adapter_attn_dim.is_some()
         && let Some(language) = adapter
     {
-        match files.adapter(&language, limits(Some(json)).as_ref())? {
+        match files.adapter(&language, limits)? {
             Some(adapter) => weights = Arc::new(Overlay::new(adapter, weights)),
             None if options.adapter.is_some() => {
                 return Err(not_found(&format!("the adapter of the language '{language}'")));
@@ -105,10 +108,10 @@ pub(super) fn open_wav2vec2(
 }
 
 /// The language of a Twi shop, where nobody named one and the model has it: ISO 639-3 knows Akan and, in it, Twi.
-fn akan(files: &Files, json: &Value, languages: &[String]) -> Result<Option<String>> {
+fn akan(files: &Files, limits: Option<&PytorchLimits>, languages: &[String]) -> Result<Option<String>> {
     for language in ["aka", "twi"] {
         let is_there = languages.iter().any(|l| l == language);
-        if is_there && files.adapter(language, limits(Some(json)).as_ref())?.is_some() {
+        if is_there && files.adapter(language, limits)?.is_some() {
             return Ok(Some(language.to_owned()));
         }
     }
