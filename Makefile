@@ -49,7 +49,7 @@ demo: demo-tools build ## Fetch what is missing, build, serve on http://localhos
 	printf '\nSpeak at  http://localhost:%s/  or, in another terminal:\n\n' $(PORT); \
 	printf "  curl -F file=@%s 'localhost:%s/test-intent?top_k=3'\n\n" $$clip $(PORT); \
 	printf 'Ctrl-C stops it.\n\n'
-	@exec $(OKYEAME) server --huggingface $(MODEL) --port $(PORT)
+	@exec $(OKYEAME) server --port $(PORT)
 
 .PHONY: build
 build: build-tools ## The release binary, target/release/okyeame
@@ -86,7 +86,7 @@ check-gpu: build-tools ## The types of the cuda and vulkan builds, without their
 .PHONY: lint
 lint: ## Formatting, clippy (warnings are errors), and the scripts' syntax
 	@for script in scripts/*.sh .ci/run; do bash -n "$$script"; done
-	@$(PYTHON) -c 'import ast, sys; [ast.parse(open(f, encoding="utf-8").read(), f) for f in sys.argv[1:]]' scripts/*.py bench/*.py
+	@$(PYTHON) -c 'import ast, sys; [ast.parse(open(f, encoding="utf-8").read(), f) for f in sys.argv[1:]]' scripts/*.py bench/*.py examples/*/*.py
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
@@ -114,6 +114,33 @@ tests/golden/.venv/.installed: tests/golden/requirements.txt
 	tests/golden/.venv/bin/python -m pip install -r tests/golden/requirements.txt
 	@touch $@
 
+# --- the shop model ---
+
+CORPUS ?= $(CARGO_TARGET_DIR)/twi-shop/corpus
+RUN ?= $(CARGO_TARGET_DIR)/twi-shop/run
+TRAIN_ARGS ?= --seeds 1,2,3,4,5
+TWI_SHOP := examples/train-twi-shop
+
+.PHONY: train-tools
+train-tools:
+	@scripts/install_tools.sh train
+
+.PHONY: corpus
+corpus: train-tools $(TWI_SHOP)/.venv/.installed ## Speak the shop corpus: 17,500 clips by speech synthesis (2 GB, 8 minutes; CORPUS=…)
+	$(TWI_SHOP)/.venv/bin/python $(TWI_SHOP)/make_corpus.py --out $(CORPUS) --clips 14000 --out-of-scope 3500 --jobs 2
+
+.PHONY: train-demo
+train-demo: corpus build model ## Make models/twi-shop from nothing, evaluate it, hold it against the one that ships (RUN=…)
+	$(OKYEAME) train --data $(CORPUS)/manifest.csv --out $(RUN) --base $(MODEL) $$(cat $(TWI_SHOP)/train.args) $(TRAIN_ARGS)
+	$(OKYEAME) eval $(RUN)/model $(RUN)/seed-*/model --base $(MODEL) --data $(CORPUS)/manifest.csv \
+	    --splits $(RUN)/splits.csv --out $(RUN)/report --synthetic --note "$$(cat $(TWI_SHOP)/note.txt)" \
+	    --title 'Okyeame Twi shop' --card $(RUN)/model --compare models/twi-shop/evaluation.json
+
+$(TWI_SHOP)/.venv/.installed: $(TWI_SHOP)/requirements.txt
+	$(PYTHON) -m venv --clear $(TWI_SHOP)/.venv
+	$(TWI_SHOP)/.venv/bin/python -m pip install --quiet -r $(TWI_SHOP)/requirements.txt
+	@touch $@
+
 # --- tidying ---
 
 .PHONY: clean
@@ -123,4 +150,4 @@ clean: ## Remove what was built; models and Python environments stay
 
 .PHONY: distclean
 distclean: clean ## Remove also the fetched model and the Python environments
-	rm -rf $(MODEL) $(MODEL)-ctranslate2 bench/.venv tests/golden/.venv
+	rm -rf $(MODEL) $(MODEL)-ctranslate2 bench/.venv tests/golden/.venv examples/train-twi-shop/.venv

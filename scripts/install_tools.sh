@@ -2,7 +2,7 @@
 # Installs what the build, the demo, the tests or the bench need and do not find. Safe to run again; a machine that
 # has everything is left alone, and nothing is asked of the network.
 #
-#   scripts/install_tools.sh [build | demo | test | bench | wgpu]     (default: test)
+#   scripts/install_tools.sh [build | demo | test | bench | wgpu | train]     (default: test)
 #
 # Missing apt packages are installed where this runs as root on Debian or Ubuntu. Otherwise one sentence says what
 # to install, and the exit code is 1 if the job cannot go on without it.
@@ -14,6 +14,7 @@ MODEL=(python3=python3 python:ensurepip=python3-venv)
 DEMO_NICE_TO_HAVE=(espeak-ng=espeak-ng) # speaks the clip of the curl line that the demo prints
 TEST=(espeak-ng=espeak-ng)              # speaks the commands that the tests recognise
 BENCH=(espeak-ng=espeak-ng)             # speaks the clips that are measured
+TRAIN=(espeak-ng=espeak-ng flite=flite) # speak the training corpus
 WGPU=(vulkan:driver=mesa-vulkan-drivers) # a graphics driver, which may compute on the CPU
 
 is_there() {
@@ -84,11 +85,14 @@ case "${1:-test}" in
     bench)
         obtain NEEDED "${BUILD[@]}" "${MODEL[@]}" "${BENCH[@]}"
         ;;
+    train)
+        obtain NEEDED "${BUILD[@]}" "${MODEL[@]}" "${TRAIN[@]}"
+        ;;
     wgpu)
         obtain NEEDED "${BUILD[@]}" "${WGPU[@]}"
         ;;
     *)
-        echo "usage: $0 [build | demo | test | bench | wgpu]" >&2
+        echo "usage: $0 [build | demo | test | bench | wgpu | train]" >&2
         exit 2
         ;;
 esac

@@ -9,6 +9,11 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().take(100).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
+/// What is said of a list that was cut short.
+fn more(n: usize, n_shown: usize) -> String {
+    if n > n_shown { format!("; and {} more", n - n_shown) } else { String::new() }
+}
+
 /// The result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -72,6 +77,16 @@ pub enum Error {
         file: String,
         /// Why.
         reason: String,
+    },
+    /// A manifest of recordings with lines that cannot be used. Names them all, the first ones in full.
+    #[error("{file} has {n_problems} problem{}: {}{}", if *n_problems == 1 { "" } else { "s" }, problems.join("; "), more(*n_problems, problems.len()))]
+    BadManifest {
+        /// The file's name.
+        file: String,
+        /// `line 12: clips/a.wav: no such file`, the first of them.
+        problems: Vec<String>,
+        /// How many there are.
+        n_problems: usize,
     },
     /// A model of a kind that is not read here.
     #[error("this model cannot be used ({architecture}): {reason}")]
@@ -208,6 +223,7 @@ impl Error {
             Self::UnsupportedLanguage { .. } => "unsupported_language",
             Self::ModelNotFound { .. } => "model_not_found",
             Self::InvalidConfig { .. } => "invalid_config",
+            Self::BadManifest { .. } => "bad_manifest",
             Self::UnsupportedModel { .. } => "unsupported_model",
             Self::UnsafePath { .. } => "unsafe_path",
             Self::DamagedWeights { .. } => "damaged_weights",

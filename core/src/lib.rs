@@ -27,6 +27,8 @@ pub mod model_info;
 pub mod recognition;
 pub mod recognizer;
 pub mod tokenizer;
+#[cfg(feature = "train")]
+pub mod training;
 pub mod wav2vec2;
 pub mod weights;
 pub mod whisper;

@@ -17,7 +17,8 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use common::{Array, Tensors, block_on, bytes_of, clip, compare, golden, json};
 use okyeame_core::audio::{HOP_LENGTH, LogMelExtractor};
-use okyeame_core::intent::head::{HeadActivation, HeadSpec, HeadWindow, IntentHead, softmax};
+use okyeame_core::intent::calibration::softmax;
+use okyeame_core::intent::head::{HeadActivation, HeadPooling, HeadSpec, HeadWindow, IntentHead};
 use okyeame_core::intent::label_files::{check_count, read_labels};
 use okyeame_core::weights::pytorch::{PytorchFile, PytorchLimits};
 use okyeame_core::weights::renamed::Renamed;
@@ -166,7 +167,13 @@ impl Folder {
         let shown = Renamed::new(file, names);
         let window = if self.encoder.is_empty() { HeadWindow::Fitted } else { HeadWindow::Full };
         let activation = HeadActivation::Relu;
-        let spec = HeadSpec { n_state: config.d_model, n_layer: config.encoder_layers, window, activation };
+        let spec = HeadSpec {
+            n_state: config.d_model,
+            n_layer: config.encoder_layers,
+            window,
+            activation,
+            pooling: HeadPooling::Mean,
+        };
         let expected = IntentHead::expected_tensors(&spec, &shown).unwrap();
         assert_eq!(expected.len(), self.names.len(), "{}: every name is expected", self.name);
         let checkpoint = Checkpoint::new(&shown, &expected, |_| false).unwrap();
@@ -281,7 +288,7 @@ fn labels_and_sizes() {
         assert_eq!(serde_json::json!(labels.names), expected["labels"], "{}", folder.name);
         assert_eq!(serde_json::json!(labels.file), expected["labels_from"], "{}", folder.name);
         assert!(labels.notes.is_empty(), "{}: {:?}", folder.name, labels.notes);
-        check_count(&labels, head.n_labels()).unwrap();
+        check_count(&labels, head.n_classes()).unwrap();
         assert_eq!(serde_json::json!(head.n_parameters()), expected["n_head_parameters"], "{}", folder.name);
         assert_eq!(serde_json::json!(head.needs_all_states()), expected["head"]["layer_weights"], "{}", folder.name);
         assert_eq!(head.window() == HeadWindow::Fitted, expected["window"] == "fitted", "{}", folder.name);

@@ -133,7 +133,7 @@ fn written_phrases_carry_their_slots() {
         let annotation: serde_json::Map<String, serde_json::Value> =
             columns.get(2).and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
         let allowed = &built_in()[label_id(columns[0]).unwrap()].slots;
-        let found = find_slots(columns[1], allowed, columns[1], &annotation);
+        let found = find_slots(columns[1], allowed, columns[1], &annotation, None);
         let missing =
             annotation.iter().any(|(slot, value)| !found.iter().any(|s| s.slot == *slot && s.value == *value));
         rows += usize::from(!annotation.is_empty());

@@ -20,11 +20,13 @@ pub(crate) struct CacheKey([u8; 32]);
 
 impl CacheKey {
     /// Hashes everything that an answer depends on.
-    pub(crate) fn new(model_fingerprint: &str, options: &RecognizeOptions, audio: &[u8]) -> Self {
+    pub(crate) fn new(model_fingerprint: &str, parameters: &RecognizeOptions, audio: &[u8]) -> Self {
         // Every parameter, those that are added later too.
-        let options = serde_json::to_vec(options).expect("options are plain data with string keys");
+        let options = serde_json::to_vec(parameters).expect("options are plain data with string keys");
+        // The options hold a digest of the catalogue, which is none against somebody who wants two of the same.
+        let catalogue = parameters.catalogue.as_ref().map_or(&[][..], |catalogue| catalogue.content());
         let mut hasher = blake3::Hasher::new();
-        for part in [model_fingerprint.as_bytes(), &options, audio] {
+        for part in [model_fingerprint.as_bytes(), &options, catalogue, audio] {
             // The length first: no two lists of parts give the same bytes.
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part);
@@ -90,6 +92,8 @@ impl AnswerCache {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use okyeame_core::intent::catalogue::Catalogue;
+
     use super::*;
 
     #[test]
@@ -105,9 +109,19 @@ mod tests {
             RecognizeOptions { language: Some("tw".to_owned()), ..options.clone() },
             RecognizeOptions { transcribe: !options.transcribe, ..options.clone() },
             RecognizeOptions { beam_size: options.beam_size + 1, ..options.clone() },
+            RecognizeOptions { catalogue: Some(shop("rice")), ..options.clone() },
         ] {
             assert_ne!(key, CacheKey::new("model", &changed, b"audio"));
         }
+        let with = |name| RecognizeOptions { catalogue: Some(shop(name)), ..options.clone() };
+        let of_rice = CacheKey::new("model", &with("rice"), b"audio");
+        assert_eq!(of_rice, CacheKey::new("model", &with("Rice"), b"audio"), "what is matched is the same");
+        assert_ne!(of_rice, CacheKey::new("model", &with("sugar"), b"audio"));
+    }
+
+    fn shop(name: &str) -> Arc<Catalogue> {
+        let text = format!(r#"{{"products": [{{"value": "x", "names": ["{name}"]}}]}}"#);
+        Arc::new(Catalogue::parse(text.as_bytes()).unwrap())
     }
 
     #[test]

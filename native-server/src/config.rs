@@ -1,7 +1,10 @@
 //! Every bound and setting of the server in one place, with its reason.
 
 use std::num::NonZero;
+use std::sync::Arc;
 use std::time::Duration;
+
+use okyeame_core::intent::catalogue::Catalogue;
 
 use crate::model_choice::ModelChoice;
 
@@ -14,6 +17,8 @@ pub struct ServerConfig {
     pub port: u16,
     /// The model to serve.
     pub model: ModelChoice,
+    /// The shop's names, for requests that bring none of their own.
+    pub catalogue: Option<Arc<Catalogue>>,
     /// Bytes of one request's body, a whole batch included.
     pub max_body_bytes: usize,
     /// Seconds of one clip, counted while decoding.
@@ -41,6 +46,7 @@ impl Default for ServerConfig {
             host: "127.0.0.1".to_owned(),
             port: 8000,
             model: ModelChoice::default(),
+            catalogue: None,
             max_body_bytes: 25 * 1024 * 1024,
             max_audio_s: 600.0,
             max_batch_files: 32,

@@ -33,6 +33,10 @@ pub(crate) enum ApiError {
     MalformedBody { reason: String },
     #[error("the body is larger than the limit of {limit_bytes} bytes")]
     BodyTooLarge { limit_bytes: usize },
+    #[error("the {reason}")]
+    InvalidCatalogue { reason: String },
+    #[error("the catalogue is larger than the limit of {limit_bytes} bytes")]
+    CatalogueTooLarge { limit_bytes: usize },
     #[error("too many files: {allowed}")]
     TooManyFiles { allowed: String },
     #[error("the server has more work than it can take on: try again in {retry_after_s} s")]
@@ -70,9 +74,11 @@ fn status_of(code: &str) -> StatusCode {
         }
         "not_found" => StatusCode::NOT_FOUND,
         "method_not_allowed" => StatusCode::METHOD_NOT_ALLOWED,
-        "audio_too_long" | "body_too_large" => StatusCode::PAYLOAD_TOO_LARGE,
+        "audio_too_long" | "body_too_large" | "catalogue_too_large" => StatusCode::PAYLOAD_TOO_LARGE,
         "unsupported_audio" => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "invalid_parameter" | "unsupported_language" | "too_many_files" => StatusCode::UNPROCESSABLE_ENTITY,
+        "invalid_parameter" | "unsupported_language" | "too_many_files" | "invalid_catalogue" => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
         "overloaded" => StatusCode::TOO_MANY_REQUESTS,
         "loading" | "draining" | "model_unavailable" => StatusCode::SERVICE_UNAVAILABLE,
         "timeout" => StatusCode::GATEWAY_TIMEOUT,
@@ -89,6 +95,8 @@ impl ApiError {
             Self::NotMultipart { .. } => "not_multipart",
             Self::MalformedBody { .. } => "malformed_body",
             Self::BodyTooLarge { .. } => "body_too_large",
+            Self::InvalidCatalogue { .. } => "invalid_catalogue",
+            Self::CatalogueTooLarge { .. } => "catalogue_too_large",
             Self::TooManyFiles { .. } => "too_many_files",
             Self::Overloaded { .. } => "overloaded",
             Self::Loading => "loading",
@@ -162,7 +170,7 @@ mod tests {
 
     #[test]
     fn each_code_has_the_status_of_the_contract() {
-        let cases: [(ApiError, u16, &str); 17] = [
+        let cases: [(ApiError, u16, &str); 19] = [
             (CoreError::EmptyAudio.into(), 400, "empty_audio"),
             (CoreError::MalformedAudio { reason: "x".into() }.into(), 400, "malformed_audio"),
             (CoreError::InvalidSamples { count: 1 }.into(), 400, "invalid_samples"),
@@ -172,6 +180,8 @@ mod tests {
             (ApiError::MethodNotAllowed, 405, "method_not_allowed"),
             (CoreError::AudioTooLong { limit_s: 1.0 }.into(), 413, "audio_too_long"),
             (ApiError::BodyTooLarge { limit_bytes: 1 }, 413, "body_too_large"),
+            (ApiError::CatalogueTooLarge { limit_bytes: 1 }, 413, "catalogue_too_large"),
+            (ApiError::InvalidCatalogue { reason: "x".into() }, 422, "invalid_catalogue"),
             (CoreError::UnsupportedAudio { reason: "x".into() }.into(), 415, "unsupported_audio"),
             (CoreError::InvalidParameter { name: "top_k", allowed: "x".into() }.into(), 422, "invalid_parameter"),
             (CoreError::UnsupportedLanguage { language: "x".into() }.into(), 422, "unsupported_language"),

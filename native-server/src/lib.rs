@@ -15,6 +15,7 @@ mod logging;
 mod memory;
 pub mod model_choice;
 mod queue;
+mod report;
 mod request_id;
 mod routes;
 mod state;

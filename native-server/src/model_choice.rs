@@ -8,10 +8,21 @@
 
 use std::path::{Path, PathBuf};
 
-use okyeame_core::weights::folder::Base;
+use okyeame_core::weights::folder::{Base, BuiltIn};
 use okyeame_core::weights::hub::{self, PullEvent, PullRequest};
 use okyeame_core::{Error, Result, Task};
 use serde::Serialize;
+
+/// The default model's intent head, models/twi-shop, which stands on [`DEFAULT_REPO`].
+pub(crate) static TWI_SHOP: BuiltIn = BuiltIn {
+    name: "twi-shop",
+    files: &[
+        ("model.safetensors", include_bytes!("../../models/twi-shop/model.safetensors")),
+        ("config.json", include_bytes!("../../models/twi-shop/config.json")),
+        ("intent_labels.json", include_bytes!("../../models/twi-shop/intent_labels.json")),
+        ("calibration.json", include_bytes!("../../models/twi-shop/calibration.json")),
+    ],
+};
 
 /// The repository behind the default model.
 pub(crate) const DEFAULT_REPO: &str = "openai/whisper-base";
@@ -115,6 +126,12 @@ impl ModelChoice {
             }
         };
         Ok(self)
+    }
+
+    /// Whether nobody named a model: then it is the head that comes with this program, on the default base or on one
+    /// that was named.
+    pub(crate) fn is_default(&self) -> bool {
+        self.source == ModelSource::Default
     }
 
     /// # Errors
@@ -222,7 +239,9 @@ impl ModelChoice {
         // The default model's own folder serves wherever its repository is meant.
         let is_default = base.source == ModelSource::Huggingface && base.wanted == DEFAULT_REPO;
         let source = if is_default { ModelSource::Default } else { base.source };
-        let base = Self { source, ..base };
+        // What was said of the default model is said of its base: its head has no revisions.
+        let revision = if self.is_default() { self.revision.clone() } else { None };
+        let base = Self { source, revision, ..base };
         Ok(Base { name: base.label(), folder: base.find(default, pull)? })
     }
 }

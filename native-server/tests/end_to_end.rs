@@ -248,3 +248,48 @@ fn one_shot_commands() {
         assert!(!out.status.success() && !said.is_empty() && !said.contains("panicked"), "{args:?}: {said}");
     }
 }
+
+/// Nobody names a model: the head that is compiled in, on the default base.
+#[test]
+fn the_default_model_hears_the_intent_itself() {
+    let Some(base) = model_folder() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let okyeame = |args: &[&str]| {
+        let command = Command::new(env!("CARGO_BIN_EXE_okyeame"))
+            .args(args)
+            .args(["--base", base.to_str().unwrap()])
+            .current_dir(dir.path())
+            .env_remove("HUGGINGFACE_MODEL_PATH")
+            .output()
+            .unwrap();
+        assert!(command.status.success(), "{}", String::from_utf8_lossy(&command.stderr));
+        String::from_utf8(command.stdout).unwrap()
+    };
+    let clips = [("cart.wav", speak("sw", "Fa yei to cart no mu")), ("silence.wav", silence())];
+    for (name, bytes) in &clips {
+        std::fs::write(dir.path().join(name), bytes).unwrap();
+    }
+    let answers = |more: &[&str]| -> Vec<Value> {
+        let args = [&["recognize", "cart.wav", "silence.wav", "--json", "--top-k", "49"], more].concat();
+        okyeame(&args).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    for (more, source) in [(&[][..], "fused"), (&["--no-transcribe"], "audio_head")] {
+        let [cart, silence] = &answers(more)[..] else { panic!("two clips, two answers") };
+        assert_eq!(cart["model_type"], "whisper_multitask");
+        assert_eq!(cart["intent_source"], source);
+        assert_eq!(cart["top_predictions"][0]["intent"], "add_to_cart", "{cart}");
+        let sum: f64 =
+            cart["top_predictions"].as_array().unwrap().iter().map(|p| p["confidence"].as_f64().unwrap()).sum();
+        assert!((0.0..=1.0001).contains(&sum), "{sum}");
+        assert_eq!(cart["transcription"].is_string(), more.is_empty());
+        assert_eq!((&silence["intent"], &silence["rejection"]), (&"unknown".into(), &"no_speech".into()));
+    }
+}
+
+/// A second of digital silence, 16 kHz, 16 bit.
+fn silence() -> Vec<u8> {
+    let mut wav =
+        b"RIFF\x24\x7d\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x80\x3e\0\0\0\x7d\0\0\x02\0\x10\0data\0\x7d\0\0".to_vec();
+    wav.resize(44 + 32_000, 0);
+    wav
+}

@@ -33,6 +33,12 @@ impl Waveform {
         &self.samples
     }
 
+    /// Takes the samples out.
+    #[must_use]
+    pub fn into_samples(self) -> Vec<f32> {
+        self.samples
+    }
+
     /// Length in seconds.
     #[must_use]
     pub fn duration_s(&self) -> f64 {

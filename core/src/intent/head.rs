@@ -9,20 +9,26 @@
 //! |---|---|---|
 //! | `head.layer_weights` | `[n_layer + 1]` | optional: all hidden states are summed by its softmax |
 //! | `head.projector.weight`, `.bias` | `[d, n_state]`, `[d]` | optional: linear, before pooling |
-//! | `head.hidden.weight`, `.bias` | `[h, d]`, `[h]` | optional: linear and activation, after pooling |
-//! | `head.classifier.weight`, `.bias` | `[n_labels, h]`, `[n_labels]` | |
+//! | `head.context.weight`, `.bias` | `[d, d, 3]`, `[d]` | attentive pooling only: convolution, gelu and residual |
+//! | `head.attention.weight`, `.bias` | `[a, d]`, `[a]` | attentive pooling only: linear and tanh |
+//! | `head.scores.weight`, `.bias` | `[n_pool, a]`, `[n_pool]` | attentive pooling only: a score per position and pool |
+//! | `head.hidden.weight`, `.bias` | `[h, d]` or `[h, 2 d]`, `[h]` | optional: linear and activation, after pooling |
+//! | `head.classifier.weight`, `.bias` | `[n_classes, h]`, `[n_classes]` | |
 //!
-//! Each bias is optional. One deviation: the mean over positions is taken first. The layer sum and the projector are
-//! linear, so the answer is the same but for rounding, and they meet one row instead of 1500.
+//! Each bias is optional. Two ways to one vector ([`HeadPooling`]):
+//! - **mean**, transformers' own. One deviation: the mean over positions is taken first. The layer sum and the projector
+//!   are linear, so the answer is the same but for rounding, and they meet one row instead of 1500.
+//! - **attentive statistics**, this project's ([`super::pooling`]): states averaged over a few positions, normalised,
+//!   summed, projected, seen with their neighbours, then weighted mean and deviation.
 //!
-//! Not for calibrated confidences: [`softmax`] of a trained head is too sure of itself, and [`rank`] only applies
-//! thresholds that are sensible without knowing the head. Long for its tests, which reckon each part by hand.
+//! What the logits are worth is said by [`super::calibration`]. Long for its tests, which reckon each part by hand.
 
 use burn::tensor::{Device, FloatDType, Tensor, activation};
 
 use crate::error::{Error, Result};
-use crate::kernels::{self, Activation, Linear};
-use crate::recognition::Rejection;
+use crate::intent::calibration::softmax;
+use crate::intent::pooling::{attentive_statistics, average_positions, normalise_positions};
+use crate::kernels::{self, Activation, Conv1d, Conv1dShape, Linear};
 use crate::weights::{Checkpoint, WeightSource};
 
 /// Most classes that a head may have.
@@ -30,19 +36,30 @@ pub const MAX_LABELS: usize = 100_000;
 /// Wider than any Whisper; keeps a hostile head from asking for all memory.
 const MAX_WIDTH: usize = 16_384;
 
-/// Below this the best class is not acted on: with less than half, the others together are likelier.
-pub const MIN_PROBABILITY: f32 = 0.5;
-/// Two classes nearer than this fit about equally well.
-pub const MIN_LEAD: f32 = 0.1;
-/// Labels that stand for "none of the shop's commands", in lower case with underscores.
-pub const OUT_OF_SCOPE_LABELS: [&str; 6] = ["unknown", "none", "out_of_scope", "other", "no_intent", "silence"];
-
 const LAYER_WEIGHTS: &str = "head.layer_weights";
+/// Positions that the context convolution sees.
+pub const CONTEXT_KERNEL: usize = 3;
+/// Most positions that are averaged into one: 2 s.
+pub const MAX_POSITION_STRIDE: usize = 100;
+
+/// How the states of all positions become one vector.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum HeadPooling {
+    /// Their mean.
+    #[default]
+    Mean,
+    /// Weighted mean and standard deviation.
+    AttentiveStatistics {
+        /// Positions that are averaged into one before, `1..=`[`MAX_POSITION_STRIDE`].
+        position_stride: usize,
+    },
+}
 
 /// What follows the hidden layer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum HeadActivation {
     /// `max(x, 0)`.
+    #[default]
     Relu,
     /// The exact (erf) Gaussian error linear unit.
     Gelu,
@@ -82,6 +99,8 @@ pub struct HeadSpec {
     pub window: HeadWindow,
     /// What follows the hidden layer, if there is one.
     pub activation: HeadActivation,
+    /// From positions to one vector.
+    pub pooling: HeadPooling,
 }
 
 /// A classifier over the encoder's states.
@@ -91,9 +110,19 @@ pub struct IntentHead {
     /// `[n_layer + 1]`, their softmax
     layer_weights: Option<Vec<f32>>,
     projector: Option<Linear>,
+    attention: Option<Attention>,
     hidden: Option<Linear>,
     classifier: Linear,
     n_parameters: u64,
+}
+
+/// What attentive pooling has of its own.
+#[derive(Debug, Clone)]
+struct Attention {
+    position_stride: usize,
+    context: Option<Conv1d>,
+    hidden: Linear,
+    scores: Linear,
 }
 
 impl IntentHead {
@@ -108,12 +137,28 @@ impl IntentHead {
         if shape_of(LAYER_WEIGHTS).is_some() {
             tensors.push((LAYER_WEIGHTS.to_owned(), vec![spec.n_layer + 1]));
         }
+        let is_attentive = spec.pooling != HeadPooling::Mean;
+        // (layer, most rows, whether it must be there, its input's width times what pooling makes of it)
+        let layers: &[(&str, usize, bool)] = match spec.pooling {
+            HeadPooling::Mean => {
+                &[("projector", MAX_WIDTH, false), ("hidden", MAX_WIDTH, false), ("classifier", MAX_LABELS, true)]
+            }
+            HeadPooling::AttentiveStatistics { .. } => &[
+                ("projector", MAX_WIDTH, true),
+                ("context", MAX_WIDTH, false),
+                ("attention", MAX_WIDTH, true),
+                ("scores", MAX_WIDTH, true),
+                ("hidden", MAX_WIDTH, false),
+                ("classifier", MAX_LABELS, true),
+            ],
+        };
         let mut d_input = spec.n_state;
-        for (layer, max_rows) in [("projector", MAX_WIDTH), ("hidden", MAX_WIDTH), ("classifier", MAX_LABELS)] {
+        let mut d_pooled = 0;
+        for (layer, max_rows, is_needed) in layers.iter().copied() {
             let (weight, bias) = (format!("head.{layer}.weight"), format!("head.{layer}.bias"));
             let bias_shape = shape_of(&bias);
             let weight_shape = match shape_of(&weight) {
-                None if layer == "classifier" => return Err(mismatch(vec![weight], Vec::new())),
+                None if is_needed => return Err(mismatch(vec![weight], Vec::new())),
                 found => found,
             };
             // A bias alone makes its weight an expected one, which is then reported as missing.
@@ -125,11 +170,28 @@ impl IntentHead {
                     vec![format!("{weight}: expected 1 to {max_rows} rows, got {shape:?}")],
                 ));
             }
-            tensors.push((weight, vec![n_rows, d_input]));
+            let is_context = is_attentive && layer == "context";
+            let needed_rows = match layer {
+                // The residual goes around it.
+                "context" if is_attentive => Some(d_input),
+                // Each pool has its own share of the channels.
+                "scores" if d_pooled % n_rows != 0 => Some(d_pooled),
+                _ => None,
+            };
+            let n_rows = needed_rows.unwrap_or(n_rows);
+            let kernel = is_context.then_some(CONTEXT_KERNEL);
+            tensors.push((weight, [n_rows, d_input].into_iter().chain(kernel).collect()));
             if bias_shape.is_some() {
                 tensors.push((bias, vec![n_rows]));
             }
             d_input = n_rows;
+            if is_attentive {
+                match layer {
+                    "projector" => d_pooled = n_rows,
+                    "scores" => d_input = 2 * d_pooled,
+                    _ => {}
+                }
+            }
         }
         Ok(tensors)
     }
@@ -156,8 +218,36 @@ impl IntentHead {
             Ok(Some(Linear::new(&checkpoint.take(&weight)?, bias, n_rows, device)))
         };
         let layer_weights = n_rows_of(LAYER_WEIGHTS).map(|_| checkpoint.take(LAYER_WEIGHTS)).transpose()?;
+        let attention = match spec.pooling {
+            HeadPooling::Mean => None,
+            HeadPooling::AttentiveStatistics { position_stride } => {
+                let context = match n_rows_of("head.context.weight") {
+                    None => None,
+                    Some(d) => {
+                        let shape = Conv1dShape {
+                            d_input: d,
+                            d_output: d,
+                            kernel_size: CONTEXT_KERNEL,
+                            stride: 1,
+                            padding: CONTEXT_KERNEL / 2,
+                            groups: 1,
+                        };
+                        let bias = n_rows_of("head.context.bias").map(|_| checkpoint.take("head.context.bias"));
+                        Some(Conv1d::new(&checkpoint.take("head.context.weight")?, bias.transpose()?, shape, device))
+                    }
+                };
+                let there = "expected_tensors names it or fails";
+                Some(Attention {
+                    position_stride,
+                    context,
+                    hidden: linear("attention")?.expect(there),
+                    scores: linear("scores")?.expect(there),
+                })
+            }
+        };
         Ok(Self {
             spec,
+            attention,
             layer_weights: layer_weights.as_deref().map(softmax),
             projector: linear("projector")?,
             hidden: linear("hidden")?,
@@ -166,9 +256,9 @@ impl IntentHead {
         })
     }
 
-    /// Classes.
+    /// Classes: labels, and the rejection classes behind them.
     #[must_use]
-    pub fn n_labels(&self) -> usize {
+    pub fn n_classes(&self) -> usize {
         self.classifier.d_output()
     }
 
@@ -195,7 +285,7 @@ impl IntentHead {
     ///
     /// # Shapes
     /// - states: one `[batch, n_ctx, n_state]`, or `n_layer + 1` of them if [`IntentHead::needs_all_states`]
-    /// - result: `batch` rows of `n_labels`
+    /// - result: `batch` rows of `n_classes`
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] for other states, [`Error::NotFinite`] if a logit is not a number, [`Error::Device`].
@@ -214,18 +304,10 @@ impl IntentHead {
                 got: got.to_vec(),
             });
         }
-        // A sum over 1500 positions in half precision would lose what the head was trained on.
-        let dtype = FloatDType::from(states[0].dtype());
-        let mut x = states
-            .into_iter()
-            .zip(shares)
-            .map(|(state, share)| state.cast(FloatDType::F32).mean_dim(1).mul_scalar(*share)) // [batch, 1, n_state]
-            .reduce(|sum, x| sum + x)
-            .expect("there is one share at least")
-            .cast(dtype);
-        if let Some(projector) = &self.projector {
-            x = projector.forward(x, Activation::None); // [batch, 1, d]
-        }
+        let mut x = match &self.attention {
+            None => self.mean(states, shares),
+            Some(attention) => self.attend(attention, states, shares),
+        }; // [batch, 1, d]
         if let Some(hidden) = &self.hidden {
             // [batch, 1, h]
             x = match self.spec.activation {
@@ -239,62 +321,55 @@ impl IntentHead {
         if values.iter().any(|v| !v.is_finite()) {
             return Err(Error::NotFinite { stage: "intent head" });
         }
-        Ok(values.chunks(self.n_labels()).map(<[f32]>::to_vec).collect())
+        Ok(values.chunks(self.n_classes()).map(<[f32]>::to_vec).collect())
+    }
+}
+
+impl IntentHead {
+    /// `[batch, n_ctx, n_state]` each to the projected `[batch, 1, d]`.
+    fn mean(&self, states: Vec<Tensor<3>>, shares: &[f32]) -> Tensor<3> {
+        // A sum over 1500 positions in half precision would lose what the head was trained on.
+        let dtype = FloatDType::from(states[0].dtype());
+        let x = states
+            .into_iter()
+            .zip(shares)
+            .map(|(state, share)| state.cast(FloatDType::F32).mean_dim(1).mul_scalar(*share)) // [batch, 1, n_state]
+            .reduce(|sum, x| sum + x)
+            .expect("there is one share at least")
+            .cast(dtype);
+        match &self.projector {
+            Some(projector) => projector.forward(x, Activation::None),
+            None => x,
+        }
+    }
+
+    /// `[batch, n_ctx, n_state]` each to weighted mean and deviation, `[batch, 1, 2 d]`.
+    fn attend(&self, attention: &Attention, states: Vec<Tensor<3>>, shares: &[f32]) -> Tensor<3> {
+        let dtype = FloatDType::from(states[0].dtype());
+        let x = states
+            .into_iter()
+            .zip(shares)
+            .map(|(state, share)| {
+                let state = average_positions(state.cast(FloatDType::F32), attention.position_stride);
+                normalise_positions(state).mul_scalar(*share)
+            })
+            .reduce(|sum, x| sum + x)
+            .expect("there is one share at least")
+            .cast(dtype); // [batch, n_positions, n_state]
+        let projector = self.projector.as_ref().expect("expected_tensors names it for attentive pooling");
+        let mut x = projector.forward(x, Activation::Gelu); // [batch, n_positions, d]
+        if let Some(context) = &attention.context {
+            x = x.clone() + context.forward(x, Activation::Gelu);
+        }
+        let hidden = activation::tanh(attention.hidden.forward(x.clone(), Activation::None));
+        let scores = attention.scores.forward(hidden, Activation::None); // [batch, n_positions, n_pool]
+        let single = |x: Tensor<3>| x.cast(FloatDType::F32);
+        attentive_statistics(single(x), single(scores), None).cast(dtype)
     }
 }
 
 fn mismatch(missing: Vec<String>, misshapen: Vec<String>) -> Error {
     Error::WeightMismatch { missing, unused: Vec::new(), misshapen }
-}
-
-/// Probabilities of finite logits; they sum to 1.
-#[must_use]
-pub fn softmax(logits: &[f32]) -> Vec<f32> {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let weights: Vec<f64> = logits.iter().map(|v| f64::from(v - max).exp()).collect();
-    let sum: f64 = weights.iter().sum();
-    weights.iter().map(|w| (w / sum) as f32).collect()
-}
-
-/// The classes of one answer, and whether to act on the best.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct HeadRanking {
-    /// (class, probability) of every class, best first. Classes that stand for "no command" are among them.
-    pub predictions: Vec<(usize, f32)>,
-    /// Why the best one should not be acted on; `None` if it may be.
-    pub rejection: Option<Rejection>,
-}
-
-/// Ranks the classes of a head that nobody calibrated.
-///
-/// The best is rejected if it is one of [`OUT_OF_SCOPE_LABELS`], if it has less than [`MIN_PROBABILITY`], or if it
-/// leads by less than [`MIN_LEAD`]: the first of these that holds is the reason. A probability that is no number counts
-/// as 0.
-#[must_use]
-pub fn rank(probabilities: &[f32], labels: &[String]) -> HeadRanking {
-    let number = |p: f32| if p.is_finite() { p } else { 0.0 };
-    let mut predictions: Vec<(usize, f32)> = probabilities.iter().map(|p| number(*p)).enumerate().collect();
-    predictions.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    let probability = |at: usize| predictions.get(at).map_or(0.0, |p| p.1);
-    let rejection = if predictions.first().is_some_and(|(class, _)| is_out_of_scope(labels.get(*class))) {
-        Some(Rejection::OutOfScope)
-    } else if probability(0) < MIN_PROBABILITY {
-        Some(Rejection::LowConfidence)
-    } else if probability(0) - probability(1) < MIN_LEAD {
-        Some(Rejection::Ambiguous)
-    } else {
-        None
-    };
-    HeadRanking { predictions, rejection }
-}
-
-/// Whether a label stands for "none of the shop's commands"; `Out-of-scope` is one as well.
-fn is_out_of_scope(label: Option<&String>) -> bool {
-    label.is_some_and(|label| {
-        let plain = label.trim().to_ascii_lowercase().replace(['-', ' '], "_");
-        // Speech-command data sets call them _unknown_ and _silence_.
-        OUT_OF_SCOPE_LABELS.contains(&plain.trim_matches('_'))
-    })
 }
 
 #[cfg(test)]
@@ -303,14 +378,18 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use burn::tensor::TensorData;
-    use proptest::prelude::*;
 
     use super::*;
     use crate::weights::safetensors::Safetensors;
     use crate::weights::to_safetensors;
 
-    const SPEC: HeadSpec =
-        HeadSpec { n_state: 2, n_layer: 1, window: HeadWindow::Full, activation: HeadActivation::Relu };
+    const SPEC: HeadSpec = HeadSpec {
+        n_state: 2,
+        n_layer: 1,
+        window: HeadWindow::Full,
+        activation: HeadActivation::Relu,
+        pooling: HeadPooling::Mean,
+    };
 
     type Named = (&'static str, Vec<usize>, Vec<f32>);
     type State<'a> = (&'a [f32], [usize; 3]);
@@ -344,7 +423,7 @@ mod tests {
     #[test]
     fn a_linear_head_on_the_mean() {
         let head = load(SPEC, &[classifier(), ("head.classifier.bias", vec![3], vec![0.0, 0.5, -1.0])]).unwrap();
-        assert_eq!((head.n_labels(), head.n_parameters(), head.needs_all_states()), (3, 9, false));
+        assert_eq!((head.n_classes(), head.n_parameters(), head.needs_all_states()), (3, 9, false));
         assert_eq!(head.window(), HeadWindow::Full);
         // means (2, 3) and (-1, 0)
         let states: &[f32] = &[1.0, 2.0, 3.0, 4.0, 0.0, -4.0, -2.0, 4.0];
@@ -415,50 +494,6 @@ mod tests {
         ];
         for (states, code) in cases {
             assert_eq!(classify(&head, states).unwrap_err().code(), code, "{states:?}");
-        }
-    }
-
-    fn ranked(answer: &[(&str, f32)]) -> (usize, Option<Rejection>) {
-        let labels: Vec<String> = answer.iter().map(|(label, _)| (*label).to_owned()).collect();
-        let probabilities: Vec<f32> = answer.iter().map(|(_, p)| *p).collect();
-        let ranking = rank(&probabilities, &labels);
-        assert_eq!(ranking.predictions.len(), answer.len());
-        (ranking.predictions[0].0, ranking.rejection)
-    }
-
-    #[test]
-    fn the_best_is_acted_on_only_if_it_leads() {
-        assert_eq!(ranked(&[("search", 0.1), ("checkout", 0.9)]), (1, None));
-        assert_eq!(ranked(&[("search", 0.56), ("checkout", 0.44)]), (0, None));
-        assert_eq!(ranked(&[("search", 0.52), ("checkout", 0.48)]), (0, Some(Rejection::Ambiguous)));
-        assert_eq!(ranked(&[("search", 0.4), ("help", 0.3), ("go_back", 0.3)]), (0, Some(Rejection::LowConfidence)));
-        for label in ["unknown", "none", "out_of_scope", "other", "no_intent", "Out-of-Scope", " NONE "] {
-            assert_eq!(ranked(&[("search", 0.05), (label, 0.95)]), (1, Some(Rejection::OutOfScope)), "{label}");
-        }
-        assert_eq!(ranked(&[("search", 0.9), ("unknown", 0.1)]), (0, None));
-        assert_eq!(ranked(&[("search", f32::NAN), ("help", 0.8)]), (1, None));
-        assert_eq!(rank(&[], &[]).rejection, Some(Rejection::LowConfidence));
-    }
-
-    proptest! {
-        #[test]
-        fn ranking_is_an_order_of_the_classes(probabilities in prop::collection::vec(prop::num::f32::ANY, 0..20)) {
-            let ranking = rank(&probabilities, &["search".to_owned()]);
-            let mut classes: Vec<usize> = ranking.predictions.iter().map(|(class, _)| *class).collect();
-            prop_assert!(ranking.predictions.windows(2).all(|w| w[0].1 >= w[1].1));
-            classes.sort_unstable();
-            prop_assert!(classes.into_iter().eq(0..probabilities.len()));
-        }
-
-        #[test]
-        fn probabilities_sum_to_one(logits in prop::collection::vec(-1e30f32..1e30, 1..50)) {
-            let probabilities = softmax(&logits);
-            prop_assert!((probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-5);
-            let best = |values: &[f32]| values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            for (p, v) in probabilities.iter().zip(&logits) {
-                prop_assert!((0.0..=1.0).contains(p));
-                prop_assert!(*v < best(&logits) || *p == best(&probabilities));
-            }
         }
     }
 }

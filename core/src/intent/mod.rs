@@ -6,17 +6,20 @@
 //! - [`channel`]: what each folded letter is heard as, and how sure a match is; the numbers come from
 //!   `core/data/text_match.json`, fitted by `tests/intent/fit_text_match.py`.
 //! - [`text_match`]: the known phrases, ranked against what was heard.
-//! - [`slots`]: the values in the words.
-//! - [`head`]: intents from the sound itself, by a classifier on the encoder's states; its classes are named by
-//!   [`label_files`].
+//! - [`slots`]: the values in the words; [`catalogue`]: the shop's own names for them.
+//! - [`head`]: intents from the sound itself, by a classifier on the encoder's states ([`pooling`]); its classes are
+//!   named by [`label_files`], and [`calibration`] says what its numbers are worth.
 //!
-//! Knows no audio and no models; tensors in [`head`] alone.
+//! Knows no audio and no models; tensors in [`head`] and [`pooling`] alone.
 
+pub mod calibration;
+pub mod catalogue;
 pub mod channel;
 pub mod head;
 pub mod label_files;
 pub mod labels;
 pub mod normalize;
+pub mod pooling;
 pub mod slots;
 pub mod text_match;
 

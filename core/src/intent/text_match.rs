@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
 
+use super::catalogue::Catalogue;
 use super::channel::{self, CENTINATS, Channel, Confidence, SortedTexts};
 use super::labels::{built_in as intents, label_id};
 use super::normalize::{fold, letters};
@@ -96,6 +97,12 @@ impl PhraseBook {
     /// looked at.
     #[must_use]
     pub fn rank(&self, heard: &[Heard<'_>]) -> IntentRanking {
+        self.rank_with(heard, None)
+    }
+
+    /// As [`Self::rank`]; the values are the shop's, where it names them.
+    #[must_use]
+    pub fn rank_with(&self, heard: &[Heard<'_>], catalogue: Option<&Catalogue>) -> IntentRanking {
         let folded: Vec<Vec<u8>> =
             heard.iter().take(MAX_HEARD).map(|h| fold(h.text)).filter(|f| !f.is_empty()).collect();
         if folded.is_empty() {
@@ -132,7 +139,7 @@ impl PhraseBook {
             none: 1.0 - in_scope,
             rejection: self.rejection(in_scope, &predictions),
             phrase: Some(phrase.text.to_owned()),
-            slots: slots_of(heard, label, phrase),
+            slots: slots_of(heard, label, phrase, catalogue),
             predictions,
         }
     }
@@ -153,10 +160,10 @@ impl PhraseBook {
 }
 
 /// Slots from each transcript, the first that names a slot wins.
-fn slots_of(heard: &[Heard<'_>], label: usize, phrase: &Phrase) -> Vec<Slot> {
+fn slots_of(heard: &[Heard<'_>], label: usize, phrase: &Phrase, catalogue: Option<&Catalogue>) -> Vec<Slot> {
     let mut slots: Vec<Slot> = Vec::new();
     for h in heard.iter().take(MAX_HEARD) {
-        for slot in find_slots(h.text, &intents()[label].slots, phrase.text, &phrase.slots) {
+        for slot in find_slots(h.text, &intents()[label].slots, phrase.text, &phrase.slots, catalogue) {
             if !slots.iter().any(|s| s.slot == slot.slot) {
                 slots.push(slot);
             }

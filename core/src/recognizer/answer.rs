@@ -9,17 +9,17 @@ use crate::recognition::{
 };
 
 /// What was decided about a clip, from its sound or from its words.
-pub(super) struct Verdict {
+pub(crate) struct Verdict {
     /// `(class, confidence)`, best first.
-    pub(super) predictions: Vec<(usize, f32)>,
+    pub(crate) predictions: Vec<(usize, f32)>,
     /// Why the best one is not accepted, when it is not.
-    pub(super) rejection: Option<Rejection>,
-    pub(super) slots: Vec<Slot>,
-    pub(super) source: IntentSource,
+    pub(crate) rejection: Option<Rejection>,
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) source: IntentSource,
 }
 
 impl Verdict {
-    pub(super) fn no_speech(source: IntentSource) -> Self {
+    pub(crate) fn no_speech(source: IntentSource) -> Self {
         Self { predictions: Vec::new(), rejection: Some(Rejection::NoSpeech), slots: Vec::new(), source }
     }
 }

@@ -2,8 +2,9 @@
 
 use burn::tensor::Device;
 
+use super::Recognizer;
+use super::audio_head::AudioHead;
 use super::words::{Transcriber, WhisperTranscriber};
-use super::{AudioHead, Recognizer};
 use crate::audio::{HOP_LENGTH, LogMelExtractor};
 use crate::device::Compute;
 use crate::error::{Error, Result};
@@ -80,7 +81,7 @@ impl Recognizer {
         info.labels = intents.iter().map(|i| i.intent.clone()).collect();
         if head.is_none() {
             info.fallbacks.push("no intent head: the intent is matched from the words".to_owned());
-        } else {
+        } else if head.as_ref().is_some_and(|head| head.calibration.is_none()) {
             info.fallbacks.push(
                 "no calibration: the intent head's probabilities are as it gives them, accepted from 0.5 on".to_owned(),
             );
@@ -173,14 +174,15 @@ fn load_head(head: HeadFiles, files: &WhisperFiles, device: &Device, info: &mut 
     let window = head.spec.window;
     let loaded = IntentHead::load(head.spec, &checkpoint, &*head.weights, device)?;
     info.parameters += loaded.n_parameters();
+    let n_labels = loaded.n_classes().saturating_sub(head.rejection_classes.len());
     let labels = match head.labels {
         Some(labels) => {
-            check_count(&labels, loaded.n_labels())?;
+            check_count(&labels, n_labels)?;
             labels.names
         }
         None => {
             info.fallbacks.push("no labels: the intents are called LABEL_0, LABEL_1, …".to_owned());
-            (0..loaded.n_labels()).map(|i| format!("LABEL_{i}")).collect()
+            (0..n_labels).map(|i| format!("LABEL_{i}")).collect()
         }
     };
     // Without a decoder nobody else has loaded the encoder.
@@ -199,6 +201,8 @@ fn load_head(head: HeadFiles, files: &WhisperFiles, device: &Device, info: &mut 
         extractor: LogMelExtractor::new(config.num_mel_bins),
         window_samples: config.n_frames() * HOP_LENGTH,
         labels,
+        rejection_classes: head.rejection_classes,
+        calibration: head.calibration,
     })
 }
 

@@ -9,11 +9,14 @@
 //! if they are asked for; a model without one makes the words first, from the whole clip on a full window, as an
 //! unadapted decoder needs it, and matches the intent from them.
 //!
-//! Read in this order: this file, [`load`] (a folder becomes a recogniser), [`words`] (who writes them), [`answer`].
+//! Read in this order: this file, [`load`] (a folder becomes a recogniser), [`audio_head`] (the intent from the sound,
+//! and from both), [`words`] (who writes them), [`answer`]; [`command_encoder`] is for training.
 //!
 //! Everything that waits for a device is `async`; a native caller blocks at its own edge.
 
 mod answer;
+mod audio_head;
+mod command_encoder;
 mod load;
 mod words;
 
@@ -23,22 +26,25 @@ use burn::tensor::{Tensor, TensorData};
 use serde::Serialize;
 use web_time::Instant;
 
+pub use audio_head::AudioHead;
+pub use command_encoder::CommandEncoder;
 pub use load::LoadOptions;
 
-use crate::audio::{HOP_LENGTH, LogMelExtractor, SAMPLE_RATE_HZ, SpeechSpan, Waveform, find_speech};
+use crate::audio::{HOP_LENGTH, SAMPLE_RATE_HZ, SpeechSpan, Waveform, find_speech};
 use crate::decoding::{TranscribeOptions, Transcript};
 use crate::device::Compute;
 use crate::error::{Error, Result};
-use crate::intent::head::{HeadWindow, IntentHead, rank, softmax};
+use crate::intent::catalogue::Catalogue;
+use crate::intent::head::HeadWindow;
 use crate::intent::text_match::{Heard, PhraseBook};
 use crate::intent::{IntentInfo, built_in, slots};
 use crate::kernels;
 use crate::language::SpeechLanguage;
 use crate::model_info::ModelInfo;
-use crate::recognition::{IntentSource, Recognition, Rejection, Slot, TimingsMs};
+use crate::recognition::{IntentSource, Recognition, Rejection, TimingsMs};
 use crate::weights::folder::ModelFolder;
-use crate::whisper::{AudioEncoder, EncodedWindow};
-use answer::Verdict;
+use crate::whisper::EncodedWindow;
+pub(crate) use answer::Verdict;
 use words::{Transcriber, Words};
 
 /// Most candidates that a client may ask for.
@@ -62,11 +68,14 @@ pub struct RecognizeOptions {
     pub transcribe: bool,
     /// Texts searched side by side, `1..=16`; 1 is greedy.
     pub beam_size: usize,
+    /// The shop's own names for the values of slots; serialised as its digest.
+    #[serde(serialize_with = "crate::intent::catalogue::serialize_shared")]
+    pub catalogue: Option<std::sync::Arc<Catalogue>>,
 }
 
 impl Default for RecognizeOptions {
     fn default() -> Self {
-        Self { top_k: 5, language: None, transcribe: true, beam_size: 1 }
+        Self { top_k: 5, language: None, transcribe: true, beam_size: 1, catalogue: None }
     }
 }
 
@@ -122,17 +131,6 @@ pub struct Recognizer {
     phrases: &'static PhraseBook,
     intents: Vec<IntentInfo>,
     info: ModelInfo,
-}
-
-/// An intent head, and the encoder that it reads.
-struct AudioHead {
-    head: IntentHead,
-    /// `None`: the Whisper that also writes the words.
-    own_encoder: Option<AudioEncoder>,
-    extractor: LogMelExtractor,
-    /// The longest clip that it sees; what is longer is cut.
-    window_samples: usize,
-    labels: Vec<String>,
 }
 
 impl std::fmt::Debug for Recognizer {
@@ -209,9 +207,10 @@ impl Recognizer {
         let verdict = match by_sound {
             // Who wrote the words heard nobody: what the head made of that is not to be acted on.
             Some(verdict) if words.no_speech => Verdict { rejection: Some(Rejection::NoSpeech), ..verdict },
-            Some(verdict) => Verdict { slots: self.slots_of(&verdict, &heard), ..verdict },
+            Some(verdict) if !heard.is_empty() => self.with_words(verdict, &heard, options.catalogue.as_deref()),
+            Some(verdict) => verdict,
             None if words.says_nothing() => Verdict::no_speech(IntentSource::Transcript),
-            None => self.phrases.rank(&heard).into(),
+            None => self.phrases.rank_with(&heard, options.catalogue.as_deref()).into(),
         };
         timings.intent += ms_since(started);
         Ok(self.answer(words, verdict, options, timings))
@@ -243,7 +242,7 @@ impl Recognizer {
         };
         let started = Instant::now();
         let speech = find_speech(audio.samples()).ok_or(Error::EmptyAudio)?;
-        let samples = fitted(audio, &speech, whisper.window_samples());
+        let samples = fitted(audio.samples(), &speech, whisper.window_samples());
         let mel = whisper.extractor.extract_padded(samples.0, samples.1)?;
         let features_ms = ms_since(started);
         let started = Instant::now();
@@ -280,7 +279,7 @@ impl Recognizer {
     ) -> Result<(Verdict, Option<EncodedWindow>)> {
         let started = Instant::now();
         let (samples, n_samples) = match head.head.window() {
-            HeadWindow::Fitted => fitted(audio, speech, head.window_samples),
+            HeadWindow::Fitted => fitted(audio.samples(), speech, head.window_samples),
             HeadWindow::Full => (first_speech(audio, speech, head.window_samples), head.window_samples),
         };
         let mel = head.extractor.extract_padded(samples, n_samples)?;
@@ -305,32 +304,34 @@ impl Recognizer {
         };
         timings.encoder += ms_since(started);
         let started = Instant::now();
-        let logits = head.head.classify(states).await?;
-        let ranking = rank(&softmax(logits.first().map_or(&[][..], Vec::as_slice)), &head.labels);
+        let verdict = head.judge(states).await?;
         timings.intent += ms_since(started);
-        let verdict = Verdict {
-            predictions: ranking.predictions,
-            rejection: ranking.rejection,
-            slots: Vec::new(),
-            source: IntentSource::AudioHead,
-        };
         Ok((verdict, window))
     }
 
-    /// The values of an intent that the sound told, from the words, where there are any.
-    fn slots_of(&self, verdict: &Verdict, heard: &[Heard<'_>]) -> Vec<Slot> {
-        let Some((best, _)) = verdict.predictions.first().filter(|_| verdict.rejection.is_none()) else {
-            return Vec::new();
-        };
-        let intent = &self.intents[*best];
-        let ranking = self.phrases.rank(heard);
-        let same = ranking.predictions.first().is_some_and(|(id, _)| built_in()[*id].intent == intent.intent);
-        match heard.first() {
-            // The phrase that was matched knows more than the words alone.
-            Some(_) if same => ranking.slots,
-            Some(heard) => slots::find_slots(heard.text, &intent.slots, "", &serde_json::Map::new()),
-            None => Vec::new(),
+    /// What the sound told and what the words tell, as one answer, where it is known how to weigh them; the values from
+    /// the words in any case.
+    pub(crate) fn with_words(&self, by_sound: Verdict, heard: &[Heard<'_>], catalogue: Option<&Catalogue>) -> Verdict {
+        let by_words = self.phrases.rank_with(heard, catalogue);
+        let fused = self.head.as_ref().and_then(|head| head.fuse(&by_sound, &by_words));
+        let mut verdict = fused.unwrap_or(by_sound);
+        if let Some((best, _)) = verdict.predictions.first().filter(|_| verdict.rejection.is_none()) {
+            let intent = &self.intents[*best];
+            let same = by_words.predictions.first().is_some_and(|(id, _)| built_in()[*id].intent == intent.intent);
+            verdict.slots = match heard.first() {
+                // The phrase that was matched knows more than the words alone.
+                Some(_) if same => by_words.slots,
+                Some(heard) => slots::find_slots(heard.text, &intent.slots, "", &serde_json::Map::new(), catalogue),
+                None => Vec::new(),
+            };
         }
+        verdict
+    }
+
+    /// The intent head, if the model has one.
+    #[must_use]
+    pub fn audio_head(&self) -> Option<&AudioHead> {
+        self.head.as_ref()
     }
 }
 
@@ -344,8 +345,8 @@ fn first_speech<'a>(audio: &'a Waveform, speech: &SpeechSpan, window_samples: us
 }
 
 /// The speech of a clip, and the length of its fitted window.
-fn fitted<'a>(audio: &'a Waveform, speech: &SpeechSpan, window_samples: usize) -> (&'a [f32], usize) {
-    let samples = &audio.samples()[speech.start_sample..speech.end_sample];
+fn fitted<'a>(samples: &'a [f32], speech: &SpeechSpan, window_samples: usize) -> (&'a [f32], usize) {
+    let samples = &samples[speech.start_sample..speech.end_sample];
     let samples = &samples[..samples.len().min(window_samples)];
     (samples, (samples.len() + FITTED_TAIL_SAMPLES).next_multiple_of(FITTED_STEP_SAMPLES).min(window_samples))
 }

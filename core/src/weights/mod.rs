@@ -300,7 +300,7 @@ fn not_floats(name: &str, tensor: &StoredTensor<'_>) -> Option<String> {
 }
 
 /// Writes tensors as an f32 safetensors file; for tests and for heads that were trained here.
-#[cfg(test)]
+#[cfg(any(test, feature = "train"))]
 pub(crate) fn to_safetensors(tensors: &[(&str, Vec<usize>, Vec<f32>)]) -> Vec<u8> {
     use ::safetensors::tensor::{Dtype, TensorView, serialize};
     let bytes: Vec<Vec<u8>> =

@@ -1,13 +1,16 @@
 //! The command line. Each command's doc comment is its help.
 //!
-//! Read in this order: `server`, `recognize`, `info`, `pull`; `bench` is for `make bench` alone.
+//! Read in this order: `server`, `recognize`, `info`, `pull`, `train`; `bench` is for `make bench` alone.
 
 mod bench;
+mod eval;
 mod info;
 mod progress;
 mod pull;
 mod recognize;
 mod server;
+mod steps;
+mod train;
 
 use std::io;
 use std::path::PathBuf;
@@ -21,7 +24,7 @@ use okyeame_core::weights::folder::{ModelFolder, OpenOptions};
 
 use crate::config::available_threads;
 use crate::memory;
-use crate::model_choice::ModelChoice;
+use crate::model_choice::{ModelChoice, TWI_SHOP};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -51,6 +54,8 @@ enum Command {
     Recognize(Box<recognize::Args>),
     Pull(Box<pull::Args>),
     Info(Box<info::Args>),
+    Train(Box<train::Args>),
+    Eval(Box<eval::Args>),
     #[command(hide = true)]
     Bench(Box<bench::Args>),
 }
@@ -73,9 +78,18 @@ pub enum CliError {
     /// The model of a server could not be loaded.
     #[error("the model could not be loaded: {0}")]
     Model(String),
+    /// A report could not be drawn.
+    #[error("the report could not be written: {0}")]
+    Report(String),
     /// The arithmetic's threads could not be started.
     #[error("the threads could not be started: {0}")]
     Threads(String),
+}
+
+impl From<anyhow::Error> for CliError {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Report(error.to_string())
+    }
 }
 
 impl CliError {
@@ -95,6 +109,8 @@ pub fn run() -> Result<ExitCode, CliError> {
         Command::Recognize(args) => recognize::run(&args),
         Command::Pull(args) => pull::run(*args),
         Command::Info(args) => info::run(&args),
+        Command::Train(args) => train::run(&args),
+        Command::Eval(args) => eval::run(&args),
         Command::Bench(args) => bench::run(&args),
     }
 }
@@ -187,11 +203,14 @@ impl ModelArgs {
 fn load(choice: &ModelChoice, compute: &ComputeArgs) -> okyeame_core::Result<Recognizer> {
     let compute = compute.choose()?;
     let progress = progress::Progress::new();
-    let folder: PathBuf = choice.locate(&mut |event| progress.show(event))?;
     let options = OpenOptions { adapter: choice.adapter().map(str::to_owned) };
-    let folder = ModelFolder::open_with(&folder, &options, &mut |base| {
-        choice.locate_base(base, &mut |event| progress.show(event))
-    })?;
+    let mut find_base = |base: Option<&str>| choice.locate_base(base, &mut |event| progress.show(event));
+    let folder = if choice.is_default() {
+        ModelFolder::open_built_in(&TWI_SHOP, &options, &mut find_base)?
+    } else {
+        let folder: PathBuf = choice.locate(&mut |event| progress.show(event))?;
+        ModelFolder::open_with(&folder, &options, &mut find_base)?
+    };
     drop(progress);
     choice.check_base_used(folder.base.as_deref())?;
     memory::check(&folder)?;
@@ -233,6 +252,10 @@ mod tests {
             "okyeame info okyeame/twi-shop --base models/whisper-base",
             "okyeame recognize a.wav --model facebook/mms-1b-all --adapter aka --device wgpu --dtype f16",
             "okyeame bench --serve --model models/whisper-base --threads 2",
+            "okyeame recognize a.wav --catalogue shop.json",
+            "okyeame server --catalogue shop.csv",
+            "okyeame train --data m.csv --out runs/a --seeds 1,2 --test-speakers flite-*,ama --skip-bad",
+            "okyeame eval runs/a/seed-1/model runs/a/seed-2/model --data m.csv --splits runs/a/splits.csv --card out",
         ] {
             assert!(Cli::try_parse_from(call.split(' ')).is_ok(), "{call}");
         }

@@ -6,9 +6,11 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 use okyeame_core::audio::{self, DecodeLimits};
+use okyeame_core::intent::catalogue::{Catalogue, MAX_CATALOGUE_BYTES};
 use okyeame_core::{Error as CoreError, Recognition, RecognizeOptions, Recognizer, RunWhere};
 
 use crate::cli::{CliError, ModelArgs, limit_threads};
@@ -33,6 +35,10 @@ pub(crate) struct Args {
     /// How many candidate intents to show.
     #[arg(long, value_name = "N")]
     top_k: Option<usize>,
+    /// The shop's products, brands, categories, sizes and colours, with the names that customers call them by: JSON, or
+    /// a table with the heading slot,value,name.
+    #[arg(long, value_name = "FILE", env = "OKYEAME_CATALOGUE")]
+    catalogue: Option<PathBuf>,
     /// Do not write down the words, unless the intent is found from them.
     #[arg(long)]
     no_transcribe: bool,
@@ -45,12 +51,14 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
     limit_threads(args.threads)?;
+    let catalogue = args.catalogue.as_deref().map(catalogue).transpose()?;
     let recognizer = args.model.load()?;
     let defaults = RecognizeOptions::default();
     let options = RecognizeOptions {
         top_k: args.top_k.unwrap_or(defaults.top_k),
         language: args.language.clone(),
         transcribe: !args.no_transcribe,
+        catalogue,
         ..defaults
     };
     recognizer.options_check().check(&options)?;
@@ -102,6 +110,15 @@ fn answer(
     recognition.run.bytes_sent = 0;
     recognition.processing_time_ms = started.elapsed().as_secs_f64() * 1e3;
     Ok(recognition)
+}
+
+/// Reads a shop's catalogue.
+pub(super) fn catalogue(file: &Path) -> Result<Arc<Catalogue>, CoreError> {
+    let bytes = read(file, MAX_CATALOGUE_BYTES as u64).map_err(|error| match error {
+        CoreError::Io { source, .. } => CoreError::Io { what: "reading the catalogue".to_owned(), source },
+        other => other,
+    })?;
+    Ok(Arc::new(Catalogue::parse(&bytes)?))
 }
 
 /// Reads a file or standard input, up to `max_bytes`.
@@ -180,6 +197,18 @@ mod tests {
         assert!(read(&file, 99).is_err());
         assert_eq!(read(&file, 100).unwrap().len(), 100);
         assert_eq!(read(&folder.path().join("none"), 1).unwrap_err().code(), "io");
+    }
+
+    #[test]
+    fn a_catalogue_is_read_and_what_is_wrong_with_it_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("shop.csv");
+        std::fs::write(&file, "slot,value,name\nproduct,rice,ɛmo\nproduct,rice,royal aroma\n").unwrap();
+        assert_eq!(catalogue(&file).unwrap().len(), 2);
+        std::fs::write(&file, "product,rice,ɛmo\n").unwrap();
+        assert_eq!(catalogue(&file).unwrap_err().code(), "invalid_config");
+        let missing = catalogue(&folder.path().join("none")).unwrap_err();
+        assert!(missing.to_string().contains("reading the catalogue"), "{missing}");
     }
 
     #[test]

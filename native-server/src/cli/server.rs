@@ -1,7 +1,7 @@
 //! `okyeame server`: binds, loads the model behind the open port, and stops in good order.
 
 use std::net::{IpAddr, ToSocketAddrs};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
+use crate::cli::recognize::catalogue;
 use crate::cli::{CliError, ComputeArgs, ModelArgs, limit_threads, load};
 use crate::config::ServerConfig;
 use crate::engine::Engine;
@@ -35,6 +36,12 @@ pub(crate) struct Args {
     /// The address to listen on. There are no keys yet: whoever reaches it may use it.
     #[arg(long, default_value_t = ServerConfig::default().host)]
     host: String,
+    /// The shop's products, brands, categories, sizes and colours, with the names that customers call them by: JSON, or
+    /// a table with the heading slot,value,name.
+    ///
+    /// It is for requests that bring none of their own in the form's field catalogue.
+    #[arg(long, value_name = "FILE", env = "OKYEAME_CATALOGUE")]
+    catalogue: Option<PathBuf>,
     /// Threads of the model's arithmetic. Without it, one for each core.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -75,6 +82,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, CliError> {
         host: args.host,
         port: args.port,
         model: args.model.choice()?,
+        catalogue: args.catalogue.as_deref().map(catalogue).transpose()?,
         max_body_bytes: args.max_body_bytes,
         max_audio_s: args.max_audio_s,
         max_batch_files: args.max_batch_files.max(1),

@@ -1,8 +1,10 @@
 //! A request's form: its files and its parameters, checked before any work is done.
 //!
-//! Parameters come in the query or as text fields of the form; the form wins. Names that are not known
-//! are passed over. The body's size is bounded by axum's `DefaultBodyLimit`, the number of files here.
+//! Parameters come in the query or as text fields of the form; the form wins. The shop's catalogue, JSON or a table,
+//! comes in the form alone, as text or as a file, and stands instead of the server's own. Names that are not known are
+//! passed over. The body's size is bounded by axum's `DefaultBodyLimit`, the number of files here.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
@@ -10,6 +12,7 @@ use axum::extract::multipart::{Field, MultipartError};
 use axum::extract::{FromRequest, Multipart, Query, Request};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use futures::StreamExt;
+use okyeame_core::intent::catalogue::{Catalogue, MAX_CATALOGUE_BYTES};
 use okyeame_core::{Error as CoreError, RecognizeOptions};
 
 use crate::error::ApiError;
@@ -62,7 +65,8 @@ pub(crate) async fn read(
     if files.is_empty() {
         return Err(ApiError::MissingFile { field: form.field, route: form.route });
     }
-    let options = parameters.into_options();
+    let mut options = parameters.into_options();
+    options.catalogue = options.catalogue.or_else(|| server.config.catalogue.clone());
     model.options_check.check(&options)?;
     Ok((files, options))
 }
@@ -93,6 +97,9 @@ async fn read_form(
                 let bytes = field.bytes().await.map_err(|error| body_error(&error, limit_bytes))?;
                 files.push(UploadedFile { filename, bytes });
             }
+            Some("catalogue") => {
+                parameters.catalogue = catalogue(field, limit_bytes).await?.or_else(|| parameters.catalogue.take())
+            }
             Some(name) => parameters.set(name, &text(field, name, limit_bytes).await?)?,
             None => {} // read past by the next `next_field`
         }
@@ -102,7 +109,7 @@ async fn read_form(
 
 /// The field's name, if it is one that is read.
 fn known_name(name: Option<&str>) -> Option<&'static str> {
-    ["file", "files", "top_k", "language", "transcribe"].into_iter().find(|known| name == Some(*known))
+    ["file", "files", "top_k", "language", "transcribe", "catalogue"].into_iter().find(|known| name == Some(*known))
 }
 
 fn too_many_files(form: Form) -> ApiError {
@@ -114,15 +121,37 @@ fn too_many_files(form: Form) -> ApiError {
 }
 
 /// Reads a text field.
-async fn text(mut field: Field<'_>, name: &'static str, limit_bytes: usize) -> Result<String, ApiError> {
+async fn text(field: Field<'_>, name: &'static str, limit_bytes: usize) -> Result<String, ApiError> {
+    let too_long = || out_of_range(name, format!("at most {MAX_TEXT_BYTES} bytes of text"));
+    let bytes = bounded(field, MAX_TEXT_BYTES, limit_bytes).await?.ok_or_else(too_long)?;
+    String::from_utf8(bytes).map_err(|_| out_of_range(name, "text in UTF-8".to_owned()))
+}
+
+/// Reads a catalogue; a blank one is none.
+async fn catalogue(field: Field<'_>, limit_bytes: usize) -> Result<Option<Arc<Catalogue>>, ApiError> {
+    let too_large = ApiError::CatalogueTooLarge { limit_bytes: MAX_CATALOGUE_BYTES };
+    let bytes = bounded(field, MAX_CATALOGUE_BYTES, limit_bytes).await?.ok_or(too_large)?;
+    if bytes.trim_ascii().is_empty() {
+        return Ok(None);
+    }
+    // Thousands of names take tens of milliseconds: not on a thread that serves others.
+    let parsed = tokio::task::spawn_blocking(move || Catalogue::parse(&bytes)).await;
+    match parsed.map_err(|error| ApiError::Internal { cause: error.to_string() })? {
+        Ok(catalogue) => Ok(Some(Arc::new(catalogue))),
+        Err(error) => Err(ApiError::InvalidCatalogue { reason: error.to_string() }),
+    }
+}
+
+/// Reads a field; `None` if it is longer than `max_bytes`.
+async fn bounded(mut field: Field<'_>, max_bytes: usize, limit_bytes: usize) -> Result<Option<Vec<u8>>, ApiError> {
     let mut bytes = Vec::new();
     while let Some(chunk) = field.chunk().await.map_err(|error| body_error(&error, limit_bytes))? {
         bytes.extend_from_slice(&chunk);
-        if bytes.len() > MAX_TEXT_BYTES {
-            return Err(out_of_range(name, format!("at most {MAX_TEXT_BYTES} bytes of text")));
+        if bytes.len() > max_bytes {
+            return Ok(None);
         }
     }
-    String::from_utf8(bytes).map_err(|_| out_of_range(name, "text in UTF-8".to_owned()))
+    Ok(Some(bytes))
 }
 
 /// A body whose stated length is beyond the limit is refused before it is read.
@@ -195,6 +224,7 @@ struct Parameters {
     top_k: Option<usize>,
     language: Option<String>,
     transcribe: Option<bool>,
+    catalogue: Option<Arc<Catalogue>>,
 }
 
 impl Parameters {
@@ -237,6 +267,7 @@ impl Parameters {
             top_k: self.top_k.unwrap_or(defaults.top_k),
             language: self.language,
             transcribe: self.transcribe.unwrap_or(defaults.transcribe),
+            catalogue: self.catalogue,
             ..defaults
         }
     }

@@ -38,6 +38,23 @@ pub(crate) struct Files {
     folder: PathBuf,
     /// With every link resolved.
     real: PathBuf,
+    /// A folder that is part of the program: its files, in place of what is on disk.
+    built_in: Option<&'static BuiltIn>,
+}
+
+/// A model folder that was compiled in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BuiltIn {
+    /// What the folder would be called.
+    pub name: &'static str,
+    /// `(name, content)`.
+    pub files: &'static [(&'static str, &'static [u8])],
+}
+
+impl BuiltIn {
+    fn get(&self, file: &str) -> Option<&'static [u8]> {
+        self.files.iter().find(|(name, _)| *name == file).map(|(_, bytes)| *bytes)
+    }
 }
 
 /// The weights of a folder.
@@ -53,11 +70,19 @@ impl Files {
     /// [`Error::ModelNotFound`] if there is no such folder.
     pub(crate) fn open(folder: &Path) -> Result<Self> {
         let real = folder.canonicalize().ok().filter(|f| f.is_dir()).ok_or_else(|| not_found("the model folder"))?;
-        Ok(Self { folder: folder.to_owned(), real })
+        Ok(Self { folder: folder.to_owned(), real, built_in: None })
+    }
+
+    /// The files of a folder that was compiled in.
+    pub(crate) fn built_in(folder: &'static BuiltIn) -> Self {
+        Self { folder: PathBuf::new(), real: PathBuf::new(), built_in: Some(folder) }
     }
 
     /// The folder's own name. A snapshot of the hub cache is called as its repository.
     pub(crate) fn name(&self) -> String {
+        if let Some(built_in) = self.built_in {
+            return built_in.name.to_owned();
+        }
         let part = |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned());
         self.cached_repo()
             .and_then(|repo| part(repo)?.strip_prefix("models--").map(|name| name.replacen("--", "/", 1)))
@@ -74,7 +99,10 @@ impl Files {
 
     /// Whether there is such a file.
     pub(crate) fn has(&self, file: &str) -> bool {
-        self.folder.join(file).is_file()
+        match self.built_in {
+            Some(built_in) => built_in.get(file).is_some(),
+            None => self.folder.join(file).is_file(),
+        }
     }
 
     /// A small file's bytes; `None` if it is not there.
@@ -83,6 +111,9 @@ impl Files {
     /// [`Error::InvalidConfig`] if it is too large, [`Error::UnsafePath`] if it is a link out of the folder,
     /// [`Error::Io`].
     pub(crate) fn read(&self, file: &str) -> Result<Option<Vec<u8>>> {
+        if let Some(built_in) = self.built_in {
+            return Ok(built_in.get(file).map(<[u8]>::to_vec));
+        }
         let Some(path) = self.path(file)? else { return Ok(None) };
         let io = |source| Error::Io { what: format!("reading {file}"), source };
         let metadata = std::fs::metadata(&path).map_err(io)?;
@@ -241,6 +272,9 @@ impl Files {
 
     fn map(&self, file: &str) -> Result<FileBytes> {
         let damaged = |reason: &str| Error::DamagedWeights { file: file.to_owned(), reason: reason.to_owned() };
+        if let Some(built_in) = self.built_in {
+            return Ok(Box::new(built_in.get(file).ok_or_else(|| not_found(file))?));
+        }
         let path = self.path(file)?.ok_or_else(|| not_found(file))?;
         let io = |source| Error::Io { what: format!("reading {file}"), source };
         let opened = File::open(path).map_err(io)?;

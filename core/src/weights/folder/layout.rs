@@ -161,11 +161,16 @@ fn head_names(rest: BTreeSet<&str>) -> (Option<Names>, Names) {
     }
     // Beside the classifier, or beside the module that it is the last part of.
     let beside = path.strip_suffix(last_part(path)).unwrap_or_default();
-    for leaf in ["layer_weights", "projector.weight", "projector.bias"] {
+    let mut take = |leaf: &str| {
         let name = format!("{beside}{leaf}");
         if rest.contains(name.as_str()) {
             head.insert(format!("head.{leaf}"), name);
         }
+    };
+    take("layer_weights");
+    for layer in ["projector", "context", "attention", "scores", "hidden"] {
+        take(&format!("{layer}.weight"));
+        take(&format!("{layer}.bias"));
     }
     let used: BTreeSet<&String> = head.values().collect();
     let rest = rest.into_iter().filter(|name| !used.contains(&(*name).to_owned())).collect();

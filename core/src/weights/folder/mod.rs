@@ -19,12 +19,14 @@ use serde_json::Value;
 use super::WeightSource;
 use super::pytorch::PytorchLimits;
 use crate::error::{Error, Result, printable};
+use crate::intent::calibration::{Calibration, RejectionClass};
 use crate::intent::head::HeadSpec;
 use crate::intent::label_files::Labels;
 use crate::wav2vec2::{CtcVocabulary, Wav2Vec2Config};
 use crate::whisper::config::invalid;
 use crate::whisper::model::expected_tensors;
 use crate::whisper::{GenerationConfig, WhisperConfig};
+pub use files::BuiltIn;
 use files::{Files, OpenedWeights, not_found};
 #[cfg(feature = "hub")]
 pub(super) use files::{MAX_TEXT_FILE_BYTES, PEFT_CONFIG, peft};
@@ -110,6 +112,10 @@ pub struct HeadFiles {
     pub spec: HeadSpec,
     /// Its classes; `None` if nothing names them.
     pub labels: Option<Labels>,
+    /// The classes behind those that have a label.
+    pub rejection_classes: Vec<RejectionClass>,
+    /// What its numbers are worth, if that was measured.
+    pub calibration: Option<Calibration>,
     /// What is wrong with the files that describe it: an error as soon as the head is to be used.
     pub problem: Option<Error>,
     /// `head.…`
@@ -151,7 +157,26 @@ impl ModelFolder {
         options: &OpenOptions,
         find_base: &mut dyn FnMut(Option<&str>) -> Result<Base>,
     ) -> Result<Self> {
-        let files = Files::open(folder)?;
+        Self::open_files(&Files::open(folder)?, options, find_base)
+    }
+
+    /// Opens a folder that was compiled in.
+    ///
+    /// # Errors
+    /// As [`Self::open_with`].
+    pub fn open_built_in(
+        folder: &'static BuiltIn,
+        options: &OpenOptions,
+        find_base: &mut dyn FnMut(Option<&str>) -> Result<Base>,
+    ) -> Result<Self> {
+        Self::open_files(&Files::built_in(folder), options, find_base)
+    }
+
+    fn open_files(
+        files: &Files,
+        options: &OpenOptions,
+        find_base: &mut dyn FnMut(Option<&str>) -> Result<Base>,
+    ) -> Result<Self> {
         let config = files.json::<Value>("config.json")?;
         if config.as_ref().is_some_and(|json| !json.is_object()) {
             return Err(invalid("config.json", "it is not a JSON object".to_owned()));
@@ -160,7 +185,7 @@ impl ModelFolder {
         let weights = match files.weights(limits.as_ref())? {
             OpenedWeights::Ctranslate2(weights) => {
                 no_adapters(options)?;
-                return open_ctranslate2(&files, config.as_ref(), weights);
+                return open_ctranslate2(files, config.as_ref(), weights);
             }
             OpenedWeights::HuggingFace(weights) => weights,
         };
@@ -168,16 +193,16 @@ impl ModelFolder {
         match layout_of(&weights.names()) {
             Layout::Whisper { body, has_decoder, projection, head } => {
                 no_adapters(options)?;
-                let weights = Opened { files: &files, config: &config, weights };
+                let weights = Opened { files, config: &config, weights };
                 weights.whisper(body, has_decoder, projection.as_deref(), head)
             }
-            Layout::Wav2Vec2 { has_ctc: true } => open_wav2vec2(&files, &config, weights, limits.as_ref(), options),
+            Layout::Wav2Vec2 { has_ctc: true } => open_wav2vec2(files, &config, weights, limits.as_ref(), options),
             Layout::HeadAlone { head, rest } if text(&config, "model_type") == Some(HEAD_MODEL_TYPE) => {
                 if !rest.is_empty() {
                     let unused = rest.into_keys().collect();
                     return Err(Error::WeightMismatch { missing: Vec::new(), unused, misshapen: Vec::new() });
                 }
-                let opened = Opened { files: &files, config: &config, weights };
+                let opened = Opened { files, config: &config, weights };
                 opened.head_alone(head, options, find_base)
             }
             Layout::Wav2Vec2 { has_ctc: false } => Err(unsupported(

@@ -8,7 +8,8 @@ use super::files::{Files, not_found};
 use super::layout::{HeadNames, Names};
 use super::{Base, Body, HeadFiles, ModelFolder, OpenOptions, WhisperFiles, architecture, text, unsupported};
 use crate::error::{Result, printable};
-use crate::intent::head::{HeadActivation, HeadSpec, HeadWindow};
+use crate::intent::calibration::{CALIBRATION_FILE, Calibration, RejectionClass};
+use crate::intent::head::{HeadActivation, HeadPooling, HeadSpec, HeadWindow, MAX_POSITION_STRIDE};
 use crate::intent::label_files::{Labels, read_labels};
 use crate::tokenizer;
 use crate::weights::WeightSource;
@@ -118,11 +119,20 @@ impl Opened<'_> {
         fallbacks: &mut Vec<String>,
     ) -> Result<HeadFiles> {
         let has_hidden = head.names.contains_key("head.hidden.weight");
-        let named = self.labels().and_then(|labels| Ok((labels, activation(self.config, has_hidden, fallbacks)?)));
-        let (labels, activation, problem) = match named {
-            Ok((labels, activation)) => (labels, activation, None),
-            Err(problem) => (None, HeadActivation::Relu, Some(problem)),
+        let mut described = || -> Result<Described> {
+            Ok(Described {
+                labels: self.labels()?,
+                activation: activation(self.config, has_hidden, fallbacks)?,
+                pooling: pooling(self.config)?,
+                rejection_classes: rejection_classes(self.config)?,
+                calibration: self.files.read(CALIBRATION_FILE)?.map(|json| Calibration::parse(&json)).transpose()?,
+            })
         };
+        let (described, problem) = match described() {
+            Ok(described) => (described, None),
+            Err(problem) => (Described::default(), Some(problem)),
+        };
+        let Described { labels, activation, pooling, rejection_classes, calibration } = described;
         match &labels {
             Some(labels) => fallbacks.extend(labels.notes.iter().cloned()),
             None => fallbacks.push("no labels: nothing names the intent head's classes".to_owned()),
@@ -139,8 +149,10 @@ impl Opened<'_> {
             None => None,
         };
         Ok(HeadFiles {
-            spec: HeadSpec { n_state: config.d_model, n_layer: config.encoder_layers, window, activation },
+            spec: HeadSpec { n_state: config.d_model, n_layer: config.encoder_layers, window, activation, pooling },
             labels,
+            rejection_classes,
+            calibration,
             problem,
             weights: Arc::new(Renamed::new(Arc::clone(&self.weights), head.names)),
             own_encoder,
@@ -274,6 +286,49 @@ fn check_features(files: &Files, n_mels: usize, fallbacks: &mut Vec<String>) -> 
         }
     }
     Ok(())
+}
+
+/// What the files beside a head's tensors say of it.
+#[derive(Default)]
+struct Described {
+    labels: Option<Labels>,
+    activation: HeadActivation,
+    pooling: HeadPooling,
+    rejection_classes: Vec<RejectionClass>,
+    calibration: Option<Calibration>,
+}
+
+fn pooling(config: &Value) -> Result<HeadPooling> {
+    match text(config, "pooling") {
+        None | Some("mean") => Ok(HeadPooling::Mean),
+        Some("attentive_statistics") => {
+            let stride = config.get("position_stride").map_or(Some(1), Value::as_u64).map(|n| n as usize);
+            match stride.filter(|n| (1..=MAX_POSITION_STRIDE).contains(n)) {
+                Some(position_stride) => Ok(HeadPooling::AttentiveStatistics { position_stride }),
+                None => {
+                    Err(invalid("config.json", format!("position_stride must be a number, 1 to {MAX_POSITION_STRIDE}")))
+                }
+            }
+        }
+        Some(other) => Err(invalid(
+            "config.json",
+            format!("pooling '{}' is not known, only 'mean' and 'attentive_statistics'", printable(other)),
+        )),
+    }
+}
+
+fn rejection_classes(config: &Value) -> Result<Vec<RejectionClass>> {
+    let Some(classes) = config.get("rejection_classes").filter(|classes| !classes.is_null()) else {
+        return Ok(Vec::new());
+    };
+    let wrong = "rejection_classes must be a list of 'out_of_scope' and 'no_speech', each once at most";
+    let classes: Vec<RejectionClass> =
+        serde_json::from_value(classes.clone()).map_err(|_| invalid("config.json", wrong.to_owned()))?;
+    match classes[..] {
+        [a, b] if a == b => Err(invalid("config.json", wrong.to_owned())),
+        [] | [_] | [_, _] => Ok(classes),
+        _ => Err(invalid("config.json", wrong.to_owned())),
+    }
 }
 
 /// The activation between a head's two layers. The tensors cannot tell it.

@@ -1,0 +1,92 @@
+//! A trained head as a model folder: what [`crate::weights::folder`] reads and `okyeame upload` sends.
+//!
+//! `model.safetensors` (half precision), `config.json`, `intent_labels.json`, `calibration.json`. Numbers are rounded to
+//! half precision before anything is measured on them, so that what is measured is what is written.
+
+use std::fs;
+use std::path::Path;
+
+use half::f16;
+use safetensors::tensor::{Dtype, TensorView, serialize};
+use serde_json::json;
+
+use super::model::{HeadShape, NamedTensor};
+use crate::error::{Error, Result};
+use crate::intent::calibration::{CALIBRATION_FILE, Calibration, RejectionClass};
+use crate::weights::folder::HEAD_MODEL_TYPE;
+
+/// The classes behind the labels, in their order.
+pub const REJECTION_CLASSES: [RejectionClass; 2] = [RejectionClass::OutOfScope, RejectionClass::NoSpeech];
+
+/// A head and everything that describes it.
+#[derive(Debug, Clone)]
+pub struct TrainedHead {
+    /// Its parameters.
+    pub tensors: Vec<NamedTensor>,
+    /// Its widths.
+    pub shape: HeadShape,
+    /// Positions that are averaged into one.
+    pub position_stride: usize,
+    /// In class order.
+    pub labels: Vec<String>,
+    /// The repository or folder of its base.
+    pub base: String,
+    /// What its numbers are worth.
+    pub calibration: Calibration,
+}
+
+/// Rounds parameters to half precision.
+#[must_use]
+pub fn rounded(mut tensors: Vec<NamedTensor>) -> Vec<NamedTensor> {
+    for (_, _, values) in &mut tensors {
+        values.iter_mut().for_each(|v| *v = f16::from_f32(*v).to_f32());
+    }
+    tensors
+}
+
+impl TrainedHead {
+    /// Writes the folder.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let io = |source| Error::Io { what: "writing the head".to_owned(), source };
+        fs::create_dir_all(folder).map_err(io)?;
+        let json = |name: &str, value: &serde_json::Value| {
+            let mut text = serde_json::to_string_pretty(value).map_err(|e| io(e.into()))?;
+            text.push('\n');
+            fs::write(folder.join(name), text).map_err(io)
+        };
+        fs::write(folder.join("model.safetensors"), self.safetensors()).map_err(io)?;
+        json(
+            "config.json",
+            &json!({
+                "model_type": HEAD_MODEL_TYPE,
+                "architectures": ["OkyeameIntentHead"],
+                "_name_or_path": self.base,
+                "d_model": self.shape.n_state,
+                "encoder_layers": self.shape.n_layers - 1,
+                "window": "fitted",
+                "pooling": "attentive_statistics",
+                "position_stride": self.position_stride,
+                "classifier_activation": "relu",
+                "num_labels": self.labels.len(),
+                "rejection_classes": REJECTION_CLASSES,
+            }),
+        )?;
+        json("intent_labels.json", &json!({ "labels": self.labels }))?;
+        json(CALIBRATION_FILE, &serde_json::to_value(&self.calibration).map_err(|e| io(e.into()))?)
+    }
+
+    fn safetensors(&self) -> Vec<u8> {
+        let halves: Vec<Vec<u8>> = self
+            .tensors
+            .iter()
+            .map(|(_, _, values)| values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect())
+            .collect();
+        let views = self.tensors.iter().zip(&halves).map(|((name, shape, _), bytes)| {
+            (name.as_str(), TensorView::new(Dtype::F16, shape.clone(), bytes).expect("a value per element"))
+        });
+        serialize(views, None).expect("names and shapes are plain")
+    }
+}

@@ -1,0 +1,391 @@
+//! The training loop: AdamW (Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019), a warm-up and a
+//! cosine, the best epoch by the loss on held-out clips, and a checkpoint after each epoch from which a killed run goes
+//! on to the same result.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer, OptimizerRecord};
+use burn::tensor::{Bytes, Device};
+use serde::{Deserialize, Serialize};
+
+use super::batches::{Regularisation, TrainingClip, assemble, order};
+use super::evaluation::EpochPoint;
+use super::feature_store::{FeatureKey, FeatureStore};
+use super::model::{HeadShape, NamedTensor, TrainableHead, cross_entropy, values};
+use crate::error::{Error, Result};
+use crate::weights::safetensors::Safetensors;
+use crate::weights::to_safetensors;
+
+/// The learning rate ends at this share of its height.
+const LAST_RATE: f64 = 0.01;
+
+/// What a run is made with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FitOptions {
+    /// Of the first weights, the order of clips, copies, masks and dropout.
+    pub seed: u64,
+    /// Most epochs.
+    pub epochs: usize,
+    /// Ends after so many epochs without a better one.
+    pub patience: usize,
+    /// Clips of one step.
+    pub batch_size: usize,
+    /// At its height.
+    pub learning_rate: f64,
+    /// Epochs in which the rate rises.
+    pub warmup_epochs: f64,
+    /// AdamW's.
+    pub weight_decay: f32,
+    /// Probability that belongs to all other classes together.
+    pub label_smoothing: f32,
+    /// Share of the pooled channels that are set to 0.
+    pub dropout: f32,
+    /// Probability that a span of a clip is left out.
+    pub p_mask: f32,
+}
+
+impl Default for FitOptions {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            epochs: 40,
+            patience: 8,
+            batch_size: 128,
+            learning_rate: 2e-3,
+            warmup_epochs: 1.0,
+            weight_decay: 0.02,
+            label_smoothing: 0.05,
+            dropout: 0.3,
+            p_mask: 0.3,
+        }
+    }
+}
+
+impl FitOptions {
+    /// # Errors
+    /// [`Error::InvalidParameter`], naming the option.
+    pub fn check(&self) -> Result<()> {
+        let share = |v: f32| (0.0..1.0).contains(&v);
+        let wrong = |name, allowed: &str| Err(Error::InvalidParameter { name, allowed: allowed.to_owned() });
+        match self {
+            _ if !(1..=10_000).contains(&self.epochs) => wrong("epochs", "1 to 10000"),
+            _ if !(1..=4096).contains(&self.batch_size) => wrong("batch_size", "1 to 4096"),
+            _ if !(self.learning_rate > 0.0 && self.learning_rate <= 1.0) => wrong("learning_rate", "above 0, up to 1"),
+            _ if !(0.0..=1.0).contains(&self.weight_decay) => wrong("weight_decay", "0 to 1"),
+            _ if !share(self.label_smoothing) => wrong("label_smoothing", "0 up to, but not, 1"),
+            _ if !share(self.dropout) => wrong("dropout", "0 up to, but not, 1"),
+            _ if !(0.0..=1.0).contains(&self.p_mask) => wrong("p_mask", "0 to 1"),
+            _ if !(self.warmup_epochs >= 0.0 && self.warmup_epochs.is_finite()) => wrong("warmup_epochs", "0 or more"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What to learn from.
+#[derive(Debug)]
+pub struct TrainingSet<'a> {
+    /// Where the states are.
+    pub store: &'a FeatureStore,
+    /// Learned from.
+    pub train: Vec<TrainingClip>,
+    /// Decides when to stop.
+    pub validation: Vec<TrainingClip>,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum FitEvent {
+    /// A run that was cut off goes on behind this epoch.
+    Resumed {
+        /// The last epoch that is done.
+        epoch: usize,
+    },
+    /// A step is done.
+    Step {
+        /// From 1.
+        epoch: usize,
+        /// Steps of this epoch that are done.
+        step: usize,
+        /// Steps of an epoch.
+        n_steps: usize,
+        /// Of this step.
+        loss: f32,
+    },
+    /// An epoch is done.
+    Epoch(EpochPoint),
+}
+
+/// A trained head.
+#[derive(Debug, Clone)]
+pub struct Fitted {
+    /// The best epoch's parameters.
+    pub tensors: Vec<NamedTensor>,
+    /// Every epoch.
+    pub history: Vec<EpochPoint>,
+    /// The best one, from 1.
+    pub best_epoch: usize,
+}
+
+/// Trains a head of `shape`. With a folder for `checkpoints`, goes on where an earlier run with the same options ended.
+///
+/// # Errors
+/// [`Error::InvalidParameter`]; [`Error::NotFinite`] if the loss is no number any more; [`Error::Io`] and
+/// [`Error::DamagedWeights`] of a checkpoint.
+pub fn fit(
+    shape: &HeadShape,
+    options: &FitOptions,
+    data: &TrainingSet<'_>,
+    checkpoints: Option<&Path>,
+    on_event: &mut dyn FnMut(FitEvent),
+) -> Result<Fitted> {
+    options.check()?;
+    shape.check()?;
+    let device = Device::flex().autodiff();
+    let heard = |clips: &[TrainingClip]| -> Vec<TrainingClip> {
+        let heard = |key: &FeatureKey| data.store.n_positions(*key).is_some_and(|n| n > 0);
+        clips
+            .iter()
+            .map(|clip| TrainingClip { keys: clip.keys.iter().copied().filter(heard).collect(), class: clip.class })
+            .filter(|clip| !clip.keys.is_empty() && clip.class < shape.n_classes)
+            .collect()
+    };
+    let (train, validation) = (heard(&data.train), heard(&data.validation));
+    if train.is_empty() || validation.is_empty() {
+        return Err(Error::InvalidParameter {
+            name: "data",
+            allowed: "give clips to train on and clips to stop by; nobody speaks in those that there are".to_owned(),
+        });
+    }
+    let validation: Vec<(FeatureKey, usize)> =
+        validation.iter().flat_map(|clip| clip.keys.iter().map(|key| (*key, clip.class))).collect();
+    let mut run = match checkpoints.map(|folder| Run::resume(folder, shape, options, &device)).transpose()?.flatten() {
+        Some(run) => {
+            on_event(FitEvent::Resumed { epoch: run.state.history.len() });
+            run
+        }
+        None => Run::begin(shape, options, &device)?,
+    };
+    let regularisation = Regularisation {
+        label_smoothing: options.label_smoothing,
+        dropout: options.dropout,
+        p_mask: options.p_mask,
+        d_pooled: 2 * shape.d_projector,
+    };
+    while !run.is_done(options) {
+        let epoch = run.state.history.len() + 1;
+        let mut rng = fastrand::Rng::with_seed(options.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ epoch as u64);
+        let items = train.iter().map(|clip| (clip.keys[rng.usize(..clip.keys.len())], clip.class)).collect();
+        let batches = order(data.store, items, options.batch_size, &mut rng);
+        let (mut loss_sum, mut n_right, n_steps) = (0.0, 0, batches.len());
+        for (step, items) in batches.iter().enumerate() {
+            let batch = assemble(data.store, items, shape.n_classes, Some((regularisation, &mut rng)), &device)?;
+            let logits = run.head.forward(&batch);
+            let loss = cross_entropy(logits.clone(), batch.targets.clone());
+            let value = values(loss.clone())?[0];
+            if !value.is_finite() {
+                return Err(Error::NotFinite { stage: "training loss; try a smaller learning rate" });
+            }
+            loss_sum += f64::from(value) * items.len() as f64;
+            n_right += n_right_of(&values(logits)?, items, shape.n_classes);
+            let gradients = GradientsParams::from_grads(loss.backward(), &run.head);
+            let done = (epoch - 1) as f64 + (step as f64 + 0.5) / n_steps as f64;
+            run.head = run.optimiser.step(rate(options, done), run.head.clone(), gradients);
+            on_event(FitEvent::Step { epoch, step: step + 1, n_steps, loss: value });
+        }
+        let n_train = train.len() as f64;
+        let (validation_loss, validation_accuracy) = held_out(&run.head, shape, options, data.store, &validation)?;
+        let point = EpochPoint {
+            epoch,
+            train_loss: loss_sum / n_train,
+            train_accuracy: n_right as f64 / n_train,
+            validation_loss: Some(validation_loss),
+            validation_accuracy: Some(validation_accuracy),
+        };
+        run.add(point)?;
+        if let Some(folder) = checkpoints {
+            run.save(folder)?;
+        }
+        on_event(FitEvent::Epoch(point));
+    }
+    Ok(Fitted { tensors: run.best, best_epoch: run.state.best_epoch, history: run.state.history })
+}
+
+/// The learning rate after `done` epochs.
+fn rate(options: &FitOptions, done: f64) -> f64 {
+    if done < options.warmup_epochs {
+        return options.learning_rate * done / options.warmup_epochs;
+    }
+    let rest = (options.epochs as f64 - options.warmup_epochs).max(1e-9);
+    let share = ((done - options.warmup_epochs) / rest).min(1.0);
+    let cosine = (1.0 + (std::f64::consts::PI * share).cos()) / 2.0;
+    options.learning_rate * (LAST_RATE + (1.0 - LAST_RATE) * cosine)
+}
+
+fn n_right_of(logits: &[f32], items: &[(FeatureKey, usize)], n_classes: usize) -> usize {
+    logits.chunks(n_classes).zip(items).filter(|(row, (_, class))| best_class(row) == *class).count()
+}
+
+fn best_class(row: &[f32]) -> usize {
+    row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(class, _)| class)
+}
+
+/// Loss and accuracy on clips that are not learned from.
+fn held_out(
+    head: &TrainableHead,
+    shape: &HeadShape,
+    options: &FitOptions,
+    store: &FeatureStore,
+    items: &[(FeatureKey, usize)],
+) -> Result<(f64, f64)> {
+    let logits = logits_of(head, shape, options.batch_size, store, items)?;
+    let (mut loss, mut n_right) = (0.0, 0);
+    for (row, (_, class)) in logits.iter().zip(items) {
+        let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = row.iter().map(|v| f64::from(v - max).exp()).sum();
+        loss += sum.ln() - f64::from(row[*class] - max);
+        n_right += usize::from(best_class(row) == *class);
+    }
+    let n = items.len().max(1) as f64;
+    Ok((loss / n, n_right as f64 / n))
+}
+
+/// The logits of records, in their order. An empty record, in which nobody speaks, gets zeros.
+///
+/// # Errors
+/// As [`fit`].
+pub fn logits_of(
+    head: &TrainableHead,
+    shape: &HeadShape,
+    batch_size: usize,
+    store: &FeatureStore,
+    items: &[(FeatureKey, usize)],
+) -> Result<Vec<Vec<f32>>> {
+    let mut sorted: Vec<usize> = (0..items.len()).collect();
+    sorted.sort_by_key(|at| store.n_positions(items[*at].0));
+    let mut logits = vec![vec![0.0; shape.n_classes]; items.len()];
+    let device = Device::flex();
+    for chunk in sorted.chunks(batch_size.max(1)) {
+        let chunk: Vec<usize> =
+            chunk.iter().copied().filter(|at| store.n_positions(items[*at].0).is_some_and(|n| n > 0)).collect();
+        if chunk.is_empty() {
+            continue;
+        }
+        let batch: Vec<(FeatureKey, usize)> = chunk.iter().map(|at| items[*at]).collect();
+        let batch = assemble(store, &batch, shape.n_classes, None, &device)?;
+        for (at, row) in chunk.iter().zip(values(head.forward(&batch))?.chunks(shape.n_classes)) {
+            logits[*at].copy_from_slice(row);
+        }
+    }
+    Ok(logits)
+}
+
+/// What a checkpoint says of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct RunState {
+    options: FitOptions,
+    shape: HeadShape,
+    history: Vec<EpochPoint>,
+    best_epoch: usize,
+}
+
+struct Run {
+    state: RunState,
+    head: TrainableHead,
+    optimiser: ModuleOptimizer,
+    best: Vec<NamedTensor>,
+}
+
+const STATE: &str = "state.json";
+const HEAD: &str = "head.safetensors";
+const BEST: &str = "best.safetensors";
+const OPTIMISER: &str = "optimiser.burnpack";
+const CURRENT: &str = "checkpoint";
+
+impl Run {
+    fn begin(shape: &HeadShape, options: &FitOptions, device: &Device) -> Result<Self> {
+        let head = shape.init(options.seed, device)?;
+        let state = RunState { options: options.clone(), shape: *shape, history: Vec::new(), best_epoch: 0 };
+        Ok(Self { best: head.tensors()?, state, head, optimiser: optimiser(options) })
+    }
+
+    fn is_done(&self, options: &FitOptions) -> bool {
+        let n_epochs = self.state.history.len();
+        n_epochs >= options.epochs || n_epochs >= self.state.best_epoch + options.patience.max(1)
+    }
+
+    fn add(&mut self, point: EpochPoint) -> Result<()> {
+        let loss = |p: &EpochPoint| p.validation_loss.unwrap_or(f64::INFINITY);
+        if self.state.history.iter().all(|p| loss(&point) < loss(p)) {
+            self.state.best_epoch = point.epoch;
+            self.best = self.head.tensors()?;
+        }
+        self.state.history.push(point);
+        Ok(())
+    }
+
+    /// Written beside the last checkpoint, which then makes way: a kill leaves one of the two whole.
+    fn save(&self, folder: &Path) -> Result<()> {
+        let io = |source| Error::Io { what: "writing a checkpoint".to_owned(), source };
+        let (next, old, current) = (folder.join("next"), folder.join("old"), folder.join(CURRENT));
+        let record = self.optimiser.to_record().into_bytes().map_err(|e| io(std::io::Error::other(e.to_string())))?;
+        for folder in [&next, &old] {
+            if folder.exists() {
+                fs::remove_dir_all(folder).map_err(io)?;
+            }
+        }
+        fs::create_dir_all(&next).map_err(io)?;
+        fs::write(next.join(HEAD), bytes_of(&self.head.tensors()?)).map_err(io)?;
+        fs::write(next.join(BEST), bytes_of(&self.best)).map_err(io)?;
+        fs::write(next.join(OPTIMISER), &record[..]).map_err(io)?;
+        let state = serde_json::to_vec_pretty(&self.state).map_err(|e| io(e.into()))?;
+        fs::write(next.join(STATE), state).map_err(io)?;
+        if current.exists() {
+            fs::rename(&current, &old).map_err(io)?;
+        }
+        fs::rename(&next, &current).map_err(io)?;
+        if old.exists() {
+            fs::remove_dir_all(&old).map_err(io)?;
+        }
+        Ok(())
+    }
+
+    /// `None` if there is no checkpoint, or one of other options.
+    fn resume(folder: &Path, shape: &HeadShape, options: &FitOptions, device: &Device) -> Result<Option<Self>> {
+        let Some(current) = [CURRENT, "next", "old"].iter().map(|n| folder.join(n)).find(|f| f.join(STATE).is_file())
+        else {
+            return Ok(None);
+        };
+        let read = |file: &str| {
+            fs::read(current.join(file)).map_err(|source| Error::Io { what: format!("reading {file}"), source })
+        };
+        let state: RunState = serde_json::from_slice(&read(STATE)?)
+            .map_err(|e| Error::InvalidConfig { file: STATE.to_owned(), reason: e.to_string() })?;
+        if state.options != *options || state.shape != *shape {
+            return Ok(None);
+        }
+        let damaged = |reason: String| Error::DamagedWeights { file: OPTIMISER.to_owned(), reason };
+        let head = shape.read(&Safetensors::from_bytes(read(HEAD)?, HEAD)?, device)?;
+        let best = shape.read(&Safetensors::from_bytes(read(BEST)?, BEST)?, device)?.tensors()?;
+        let record =
+            OptimizerRecord::from_bytes(Bytes::from_bytes_vec(read(OPTIMISER)?)).map_err(|e| damaged(e.to_string()))?;
+        Ok(Some(Self { state, head, optimiser: optimiser(options).load_record(record), best }))
+    }
+}
+
+fn optimiser(options: &FitOptions) -> ModuleOptimizer {
+    AdamWConfig::new().with_weight_decay(options.weight_decay).with_epsilon(1e-8).init()
+}
+
+fn bytes_of(tensors: &[NamedTensor]) -> Vec<u8> {
+    let named: Vec<(&str, Vec<usize>, Vec<f32>)> =
+        tensors.iter().map(|(name, shape, values)| (name.as_str(), shape.clone(), values.clone())).collect();
+    to_safetensors(&named)
+}
+
+/// A run's folder of checkpoints.
+#[must_use]
+pub fn checkpoint_folder(run: &Path) -> PathBuf {
+    run.join("checkpoints")
+}

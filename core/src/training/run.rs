@@ -1,0 +1,324 @@
+//! From a manifest to heads: features, training, calibration, fusion, in the order in which they need each other.
+//!
+//! Everything slow is kept in the run's folder and found again: encoder states in `cache`, checkpoints in
+//! `seed-N/checkpoints`, transcripts in `words.jsonl`. A run that was killed is started again by the same command and
+//! ends with the same heads.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::batches::TrainingClip;
+use super::calibrate::{HeardAndWritten, Outcome, TradeOff, Truth, calibrate, fit_fusion};
+use super::evaluation::EpochPoint;
+use super::export::{REJECTION_CLASSES, TrainedHead, rounded};
+use super::feature_store::{FeatureKey, FeatureStore};
+use super::features::{FeatureMaker, FeatureOptions, Sound, Wanted};
+use super::fit::{FitEvent, FitOptions, TrainingSet, checkpoint_folder, fit, logits_of};
+use super::manifest::{Example, Manifest};
+use super::model::HeadShape;
+use super::noise::NoiseKind;
+use super::splits::{Cell, Splits};
+use super::words::{Written, hex};
+use crate::audio::SAMPLE_RATE_HZ;
+use crate::error::Result;
+use crate::intent::calibration::Calibration;
+use crate::intent::label_id;
+use crate::weights::safetensors::Safetensors;
+
+/// Kinds in a manifest that are no speech.
+pub const NO_SPEECH_KINDS: [&str; 4] = ["noise", "music", "silence", "no_speech"];
+/// Shortest and longest synthetic sound without speech.
+const NOISE_SECONDS: [f64; 2] = [0.4, 6.0];
+/// Clips that are mixed in as other people's talk.
+const MAX_BABBLE_CLIPS: usize = 150;
+/// A held-out clip's augmented copies that count beside the clip itself.
+const VALIDATION_COPIES: usize = 1;
+
+/// What a run is made with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainPlan {
+    /// Stride, augmentation and its seed.
+    pub features: FeatureOptions,
+    /// Augmented copies of each clip, beside the clip itself.
+    pub copies: usize,
+    /// Synthetic sounds that are no speech.
+    pub noise_clips: usize,
+    /// Width after the projector.
+    pub d_projector: usize,
+    /// Width of the attention's hidden layer.
+    pub d_attention: usize,
+    /// Pools.
+    pub n_pool: usize,
+    /// Width of the layer before the classifier; 0 for none.
+    pub d_hidden: usize,
+    /// The loop.
+    pub fit: FitOptions,
+    /// For the thresholds.
+    pub trade_off: TradeOff,
+}
+
+/// A clip with what is to be learned from it.
+#[derive(Debug, Clone)]
+pub struct PlannedClip {
+    /// What is heard.
+    pub sound: Sound,
+    /// What it is.
+    pub truth: Truth,
+    /// Its part of the data.
+    pub cell: Cell,
+}
+
+/// The clips of a manifest, and the synthetic sounds beside them.
+#[must_use]
+pub fn plan_clips(manifest: &Manifest, splits: &Splits, n_noise: usize, seed: u64) -> Vec<PlannedClip> {
+    let mut clips: Vec<PlannedClip> = manifest
+        .examples
+        .iter()
+        .zip(&splits.cells)
+        .map(|(example, cell)| PlannedClip {
+            sound: Sound::File { path: example.path.clone(), content: example.content },
+            truth: truth_of(example),
+            cell: *cell,
+        })
+        .collect();
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let seconds = NOISE_SECONDS[1] - NOISE_SECONDS[0];
+    clips.extend((0..n_noise).map(|at| PlannedClip {
+        sound: Sound::Noise {
+            kind: NoiseKind::ALL[at % NoiseKind::ALL.len()],
+            n_samples: ((NOISE_SECONDS[0] + seconds * rng.f64()) * f64::from(SAMPLE_RATE_HZ)) as usize,
+            seed: rng.u64(..),
+        },
+        truth: Truth::NoSpeech,
+        cell: if rng.f64() < 0.2 { Cell::Validation } else { Cell::Train },
+    }));
+    clips
+}
+
+/// What a line of a manifest is.
+#[must_use]
+pub fn truth_of(example: &Example) -> Truth {
+    match example.label {
+        Some(label) => Truth::Command(label),
+        None if NO_SPEECH_KINDS.contains(&example.kind.as_str()) => Truth::NoSpeech,
+        None => Truth::OutOfScope,
+    }
+}
+
+/// Whether a part of the data decides when to stop, and calibrates.
+#[must_use]
+pub fn is_validation(cell: Cell) -> bool {
+    matches!(cell, Cell::Validation | Cell::ValidationVoice | Cell::ValidationWording | Cell::ValidationBoth)
+}
+
+/// Clips of training speakers, to be mixed in as other people's talk: those whose hash comes first.
+///
+/// # Errors
+/// What is wrong with a clip.
+pub fn babble(clips: &[PlannedClip]) -> Result<Vec<Vec<f32>>> {
+    let mut talk: Vec<(&[u8; 32], &Sound)> = clips
+        .iter()
+        .filter(|clip| clip.cell == Cell::Train)
+        .filter_map(|clip| match &clip.sound {
+            Sound::File { content, .. } => Some((content, &clip.sound)),
+            Sound::Noise { .. } => None,
+        })
+        .collect();
+    talk.sort_by_key(|(content, _)| **content);
+    talk.into_iter().take(MAX_BABBLE_CLIPS).map(|(_, sound)| sound.samples()).collect()
+}
+
+/// Everything that is learned from, computed.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Where the states are.
+    pub store: FeatureStore,
+    train: Vec<TrainingClip>,
+    validation: Vec<TrainingClip>,
+    /// The validation clips as they are: states, truth, and the file's hash.
+    held_out: Vec<(FeatureKey, Truth, Option<[u8; 32]>)>,
+    n_labels: usize,
+}
+
+/// Computes the states that are not there yet. `progress` is told how many of how many are done.
+///
+/// # Errors
+/// What is wrong with a clip; [`crate::Error::Io`] of the store.
+pub fn prepare(
+    clips: &[PlannedClip],
+    plan: &TrainPlan,
+    n_labels: usize,
+    maker: &FeatureMaker<'_>,
+    mut store: FeatureStore,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Prepared> {
+    let copies = |clip: &PlannedClip| match clip.cell {
+        Cell::Train => 0..=plan.copies,
+        _ => 0..=VALIDATION_COPIES,
+    };
+    let used: Vec<&PlannedClip> =
+        clips.iter().filter(|clip| clip.cell == Cell::Train || is_validation(clip.cell)).collect();
+    let wanted: Vec<Wanted<'_>> =
+        used.iter().flat_map(|clip| copies(clip).map(|copy| Wanted { sound: &clip.sound, copy })).collect();
+    let n_wanted = wanted.len();
+    maker.add(&mut store, &wanted, &mut |n| progress(n, n_wanted))?;
+    let (mut train, mut validation, mut held_out) = (Vec::new(), Vec::new(), Vec::new());
+    for clip in used {
+        let keys: Vec<FeatureKey> = copies(clip).map(|copy| maker.key(&Wanted { sound: &clip.sound, copy })).collect();
+        let class = clip.truth.class(n_labels);
+        if clip.cell == Cell::Train {
+            train.push(TrainingClip { keys, class });
+            continue;
+        }
+        let content = match &clip.sound {
+            Sound::File { content, .. } => Some(*content),
+            Sound::Noise { .. } => None,
+        };
+        held_out.extend(keys.iter().enumerate().map(|(copy, key)| (*key, clip.truth, content.filter(|_| copy == 0))));
+        validation.push(TrainingClip { keys, class });
+    }
+    Ok(Prepared { store, train, validation, held_out, n_labels })
+}
+
+/// A head that was trained, and how.
+#[derive(Debug, Clone)]
+pub struct SeedRun {
+    /// The head, calibrated.
+    pub head: TrainedHead,
+    /// Every epoch.
+    pub history: Vec<EpochPoint>,
+    /// The best one, from 1.
+    pub best_epoch: usize,
+    /// What the thresholds do on held-out clips.
+    pub outcome: Outcome,
+    /// The share of each encoder state, the embedded input first.
+    pub layer_shares: Vec<f32>,
+}
+
+impl Prepared {
+    /// Clips to learn from, and held-out ones.
+    #[must_use]
+    pub fn n_clips(&self) -> (usize, usize) {
+        (self.train.len(), self.validation.len())
+    }
+
+    fn shape(&self, plan: &TrainPlan) -> HeadShape {
+        HeadShape {
+            n_layers: self.store.n_layers(),
+            n_state: self.store.n_state(),
+            d_projector: plan.d_projector,
+            d_attention: plan.d_attention,
+            n_pool: plan.n_pool,
+            d_hidden: plan.d_hidden,
+            n_classes: self.n_labels + REJECTION_CLASSES.len(),
+        }
+    }
+
+    /// Trains one head and calibrates it.
+    ///
+    /// # Errors
+    /// As [`fit`].
+    pub fn train(
+        &self,
+        plan: &TrainPlan,
+        seed: u64,
+        labels: &[String],
+        base: &str,
+        folder: &Path,
+        on_event: &mut dyn FnMut(FitEvent),
+    ) -> Result<SeedRun> {
+        let shape = self.shape(plan);
+        let set = TrainingSet { store: &self.store, train: self.train.clone(), validation: self.validation.clone() };
+        let options = FitOptions { seed, ..plan.fit.clone() };
+        let fitted = fit(&shape, &options, &set, Some(&checkpoint_folder(folder)), on_event)?;
+        let tensors = rounded(fitted.tensors);
+        let logits = self.held_out_logits(&shape, &tensors, plan)?;
+        let scored: Vec<(Vec<f32>, Truth, f64)> =
+            logits.into_iter().zip(&self.held_out).map(|(row, (_, truth, _))| (row, *truth, 1.0)).collect();
+        let (calibration, outcome) = calibrate(&scored, self.n_labels, &plan.trade_off);
+        let layer_shares = crate::intent::calibration::softmax(&tensors[0].2);
+        let head = TrainedHead {
+            tensors,
+            shape,
+            position_stride: plan.features.position_stride,
+            labels: labels.to_vec(),
+            base: base.to_owned(),
+            calibration,
+        };
+        Ok(SeedRun { head, history: fitted.history, best_epoch: fitted.best_epoch, outcome, layer_shares })
+    }
+
+    fn held_out_logits(
+        &self,
+        shape: &HeadShape,
+        tensors: &[super::model::NamedTensor],
+        plan: &TrainPlan,
+    ) -> Result<Vec<Vec<f32>>> {
+        let named: Vec<(&str, Vec<usize>, Vec<f32>)> =
+            tensors.iter().map(|(name, shape, values)| (name.as_str(), shape.clone(), values.clone())).collect();
+        let source = Safetensors::from_bytes(crate::weights::to_safetensors(&named), "model.safetensors")?;
+        let head = shape.read(&source, &burn::tensor::Device::flex())?;
+        let items: Vec<(FeatureKey, usize)> =
+            self.held_out.iter().map(|(key, truth, _)| (*key, truth.class(self.n_labels))).collect();
+        logits_of(&head, shape, plan.fit.batch_size, &self.store, &items)
+    }
+
+    /// Hashes of the held-out clips whose words are wanted for the fusion: `at_most`, half of them commands if there
+    /// are as many, spread evenly over what there is.
+    #[must_use]
+    pub fn clips_to_transcribe(&self, at_most: usize) -> Vec<[u8; 32]> {
+        let of = |wanted: fn(Truth) -> bool, n: usize| -> Vec<[u8; 32]> {
+            let mut all: Vec<[u8; 32]> =
+                self.held_out.iter().filter(|(_, truth, _)| wanted(*truth)).filter_map(|clip| clip.2).collect();
+            all.sort_unstable();
+            all.truncate(n);
+            all
+        };
+        let talk = of(|truth| truth == Truth::OutOfScope, at_most / 3);
+        let mut clips = of(|truth| matches!(truth, Truth::Command(_)), at_most - talk.len());
+        clips.extend(talk);
+        clips
+    }
+
+    /// Fits how sound and words are weighed, from transcripts by the clip's hash. `None` if there are none, or if the
+    /// labels are not those that the words are matched against.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`].
+    pub fn fuse(
+        &self,
+        plan: &TrainPlan,
+        head: &TrainedHead,
+        words: &HashMap<String, Written>,
+    ) -> Result<Option<(Calibration, Outcome)>> {
+        let Some(classes) = head.labels.iter().map(|label| label_id(label)).collect::<Option<Vec<usize>>>() else {
+            return Ok(None);
+        };
+        let logits = self.held_out_logits(&head.shape, &head.tensors, plan)?;
+        let mut clips = Vec::new();
+        for (row, (_, truth, content)) in logits.iter().zip(&self.held_out) {
+            let Some(ranking) = content.and_then(|content| words.get(&hex(&content))).and_then(Written::rank) else {
+                continue;
+            };
+            let mut of_class = HashMap::new();
+            of_class.extend(ranking.predictions);
+            let text = classes.iter().map(|class| of_class.get(class).copied().unwrap_or(0.0)).collect();
+            let mut audio = head.calibration.probabilities(row);
+            audio.truncate(self.n_labels);
+            clips.push(HeardAndWritten { truth: *truth, audio, text, weight: 1.0 });
+        }
+        if clips.is_empty() {
+            return Ok(None);
+        }
+        let (fusion, outcome) = fit_fusion(&clips, &plan.trade_off);
+        let mut calibration = head.calibration.clone();
+        calibration.fusion = Some(fusion);
+        if let Some(fitted_on) = calibration.fitted_on.as_object_mut() {
+            fitted_on.insert("transcribed_clips".to_owned(), clips.len().into());
+        }
+        Ok(Some((calibration, outcome)))
+    }
+}

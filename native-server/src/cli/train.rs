@@ -1,0 +1,399 @@
+//! `okyeame train`: a folder of recordings in, an intent head out.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use okyeame_core::audio::{self, DecodeLimits};
+use okyeame_core::device::Compute;
+use okyeame_core::intent::built_in;
+use okyeame_core::recognizer::{CommandEncoder, LoadOptions};
+use okyeame_core::training::augment::AugmentOptions;
+use okyeame_core::training::calibrate::TradeOff;
+use okyeame_core::training::feature_store::FeatureStore;
+use okyeame_core::training::features::{FeatureMaker, FeatureOptions, encoder_id};
+use okyeame_core::training::fit::{FitEvent, FitOptions};
+use okyeame_core::training::manifest::{Manifest, ManifestOptions, read_manifest};
+use okyeame_core::training::run::{Prepared, SeedRun, TrainPlan, babble, is_validation, plan_clips, prepare};
+use okyeame_core::training::splits::{Cell, SplitOptions, Splits, make_splits};
+use okyeame_core::training::words::{WordsCache, Written, hex};
+use okyeame_core::weights::folder::{Body, ModelFolder};
+use okyeame_core::{Error as CoreError, RecognizeOptions, Recognizer, Task};
+use serde_json::json;
+
+use crate::cli::steps::Steps;
+use crate::cli::{CliError, limit_threads, progress};
+use crate::engine::block_on_pool;
+use crate::model_choice::{DEFAULT_REPO, ModelChoice};
+use crate::report;
+
+const EXAMPLES: &str = "\
+The manifest is a CSV (or JSONL) with a line for each recording:
+
+  path,text,intent,slots,speaker
+  clips/0001.wav,Fa yei to cart no mu,add_to_cart,,ama
+  clips/0002.ogg,Ɛte sɛn,none,,kofi
+
+intent `none` is speech that is no command; the model learns to turn it down. More columns that help: wording
+(recordings of the same sentence), kind, language, split.
+
+Examples:
+  okyeame train --data recordings/manifest.csv --out runs/first
+  okyeame train --data manifest.csv --out runs/five --seeds 1,2,3,4,5
+  okyeame eval runs/first/model --data manifest.csv --splits runs/first/splits.csv --out runs/first/report
+  okyeame upload owner/my-shop runs/first/model
+
+A run that was stopped goes on where it was when it is started again by the same command.";
+
+/// Train an intent head on recordings: the base model stays as it is, a small classifier learns on top of it.
+///
+/// The speakers and wordings that test the head are set aside before anything else and written to splits.csv; the
+/// encoder's states are computed once and kept in the cache folder. No GPU is needed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The manifest: a CSV, TSV or JSONL file.
+    #[arg(long, value_name = "MANIFEST")]
+    data: PathBuf,
+    /// The run's folder: splits.csv, checkpoints, curves, and the head in model/.
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+    /// The Whisper that the head stands on: a folder or a repository.
+    #[arg(long, value_name = "REPO_OR_FOLDER", default_value = DEFAULT_REPO)]
+    base: String,
+    /// A file with one label on each line, in class order. Without it, the 49 shop intents.
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+    /// Leave bad lines of the manifest out, and say which, instead of stopping.
+    #[arg(long)]
+    skip_bad: bool,
+    /// Splits that were made before (splits.csv of another run), instead of new ones.
+    #[arg(long, value_name = "FILE")]
+    splits: Option<PathBuf>,
+    /// Of the draw of speakers and wordings for the tests.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    split_seed: u64,
+    /// Speakers that only test, by pattern: --test-speakers 'flite-*,ama'.
+    #[arg(long, value_name = "PATTERNS", value_delimiter = ',')]
+    test_speakers: Vec<String>,
+    /// One training for each seed; the best on held-out clips becomes model/.
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', default_value = "1")]
+    seeds: Vec<u64>,
+    /// Where the encoder's states are kept. Without it, cache/ in the run's folder; runs may share one.
+    #[arg(long, value_name = "FOLDER")]
+    cache: Option<PathBuf>,
+    /// Augmented copies of each clip.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    copies: usize,
+    /// Options of the augmentation, a JSON file; see the run's plan.json for the names.
+    #[arg(long, value_name = "FILE")]
+    augment: Option<PathBuf>,
+    /// Synthetic sounds that are no speech, to learn silence and noise from.
+    #[arg(long, value_name = "N", default_value_t = 1200)]
+    noise_clips: usize,
+    /// Held-out clips that the base writes down, to weigh sound and words. 0 leaves that out.
+    #[arg(long, value_name = "N", default_value_t = 400)]
+    fusion_clips: usize,
+    /// Most epochs.
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    epochs: usize,
+    /// Stop after so many epochs without a better one.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    patience: usize,
+    /// Clips of one step.
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    batch_size: usize,
+    /// The learning rate at its height.
+    #[arg(long, value_name = "RATE", default_value_t = 2e-3)]
+    learning_rate: f64,
+    /// AdamW's weight decay.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.02)]
+    weight_decay: f32,
+    /// Share of the pooled channels that are left out at random.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.3)]
+    dropout: f32,
+    /// Probability that belongs to all other classes together.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
+    label_smoothing: f32,
+    /// Probability that a span of a clip is left out.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.3)]
+    mask: f32,
+    /// Encoder positions (20 ms) that are averaged into one.
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    position_stride: usize,
+    /// Width after the projector.
+    #[arg(long, value_name = "N", default_value_t = 160)]
+    width: usize,
+    /// Pools of the attentive pooling; divides the width.
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pools: usize,
+    /// Width of a layer before the classifier; 0 for none.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    hidden: usize,
+    /// Threads of the arithmetic. Without it, one for each core.
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
+    limit_threads(args.threads)?;
+    let steps = Steps::new();
+    let labels = read_labels(args.labels.as_deref())?;
+    let plan = args.plan()?;
+    plan.fit.check()?;
+
+    let manifest = read_data(&args.data, &labels, args.skip_bad, &steps)?;
+    fs::create_dir_all(&args.out).map_err(CliError::io("the run's folder"))?;
+    let splits = args.splits(&manifest, &labels, &steps)?;
+    write_json(&args.out.join("plan.json"), &plan)?;
+
+    let (folder, base_name) = open_base(&args.base)?;
+    let Body::Whisper(files) = &folder.body else {
+        return Err(CoreError::InvalidParameter {
+            name: "base",
+            allowed: "name a Whisper; an intent head stands on its encoder".to_owned(),
+        }
+        .into());
+    };
+    let encoder = CommandEncoder::from_folder(&folder, &Compute::cpu())?;
+    let clips = plan_clips(&manifest, &splits, plan.noise_clips, plan.features.seed);
+    let maker = FeatureMaker::new(&encoder, encoder_id(files)?, &plan.features, babble(&clips)?);
+    let cache = args.cache.clone().unwrap_or_else(|| args.out.join("cache"));
+    let store = FeatureStore::open(&cache, encoder.n_layer + 1, encoder.n_state)?;
+    let bar = steps.bar("encoder states");
+    let prepared = prepare(&clips, &plan, labels.len(), &maker, store, &mut |done, of| bar.set(done, of))?;
+    bar.done();
+    drop(folder);
+    let (n_train, n_validation) = prepared.n_clips();
+    steps.say(&format!("{n_train} clips to learn from, {n_validation} held out"));
+
+    let mut runs = Vec::new();
+    for seed in &args.seeds {
+        let folder = args.out.join(format!("seed-{seed}"));
+        let run = train_seed(&prepared, &plan, *seed, &labels, &base_name, &folder, &steps)?;
+        runs.push((*seed, folder, run));
+    }
+    if args.fusion_clips > 0 {
+        fuse(args, &prepared, &plan, &manifest, &mut runs, &steps)?;
+    }
+    for (_, folder, run) in &runs {
+        run.head.write(&folder.join("model"))?;
+    }
+    let best = runs.iter().min_by(|a, b| held_out_loss(&a.2).total_cmp(&held_out_loss(&b.2)));
+    let Some((seed, _, run)) = best else { return Ok(ExitCode::FAILURE) };
+    run.head.write(&args.out.join("model"))?;
+    steps.say(&format!(
+        "The head of seed {seed} is in {}. What it can do: okyeame eval {} --data {} --splits {}",
+        args.out.join("model").display(),
+        args.out.join("model").display(),
+        args.data.display(),
+        args.out.join("splits.csv").display(),
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Args {
+    fn plan(&self) -> Result<TrainPlan, CliError> {
+        let augment: AugmentOptions = match &self.augment {
+            None => AugmentOptions::default(),
+            Some(file) => {
+                let wrong = |reason: String| CoreError::InvalidConfig { file: "augment".to_owned(), reason };
+                let bytes = fs::read(file).map_err(CliError::io(format!("reading {}", file.display())))?;
+                let options: AugmentOptions = serde_json::from_slice(&bytes).map_err(|e| wrong(e.to_string()))?;
+                options.check().map_err(wrong)?;
+                options
+            }
+        };
+        Ok(TrainPlan {
+            features: FeatureOptions { position_stride: self.position_stride.max(1), augment, seed: 1 },
+            copies: self.copies,
+            noise_clips: self.noise_clips,
+            d_projector: self.width,
+            d_attention: self.width / 2,
+            n_pool: self.pools,
+            d_hidden: self.hidden,
+            fit: FitOptions {
+                seed: 0,
+                epochs: self.epochs,
+                patience: self.patience,
+                batch_size: self.batch_size,
+                learning_rate: self.learning_rate,
+                weight_decay: self.weight_decay,
+                dropout: self.dropout,
+                label_smoothing: self.label_smoothing,
+                p_mask: self.mask,
+                ..FitOptions::default()
+            },
+            trade_off: TradeOff::default(),
+        })
+    }
+
+    fn splits(&self, manifest: &Manifest, labels: &[String], steps: &Steps) -> Result<Splits, CliError> {
+        let splits = match &self.splits {
+            Some(file) => Splits::read(file, manifest)?,
+            None => {
+                let options = SplitOptions {
+                    seed: self.split_seed,
+                    held_out_speakers: self.test_speakers.clone(),
+                    ..SplitOptions::default()
+                };
+                make_splits(manifest, labels, &options)?
+            }
+        };
+        splits.write(manifest, &self.out.join("splits.csv"))?;
+        splits.notes.iter().for_each(|note| steps.say(&format!("note: {note}")));
+        let n = |is: fn(Cell) -> bool| splits.cells.iter().filter(|cell| is(**cell)).count();
+        steps.say(&format!(
+            "splits.csv: {} clips train, {} decide when to stop, {} test",
+            n(|cell| cell == Cell::Train),
+            n(is_validation),
+            n(|cell| cell != Cell::Train && cell != Cell::Unused && !is_validation(cell)),
+        ));
+        Ok(splits)
+    }
+}
+
+/// Reads a manifest and says what was left out.
+pub(crate) fn read_data(path: &Path, labels: &[String], skip_bad: bool, steps: &Steps) -> Result<Manifest, CliError> {
+    let bar = steps.bar("reading clips");
+    let options = ManifestOptions { skip_bad, labels: labels.to_vec(), ..ManifestOptions::default() };
+    let manifest = read_manifest(path, &options, &|done, of| bar.set(done, of))?;
+    bar.done();
+    manifest.notes.iter().for_each(|note| steps.say(&format!("note: {note}")));
+    manifest.left_out.iter().for_each(|problem| steps.say(&format!("left out: {problem}")));
+    Ok(manifest)
+}
+
+fn read_labels(file: Option<&Path>) -> Result<Vec<String>, CliError> {
+    let Some(file) = file else { return Ok(built_in().iter().map(|intent| intent.intent.clone()).collect()) };
+    let text = fs::read_to_string(file).map_err(CliError::io(format!("reading {}", file.display())))?;
+    let labels: Vec<String> = text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect();
+    let mut sorted = labels.clone();
+    sorted.sort();
+    sorted.dedup();
+    if labels.is_empty() || sorted.len() != labels.len() {
+        return Err(CoreError::InvalidConfig {
+            file: "labels".to_owned(),
+            reason: "it needs one label on each line, each once".to_owned(),
+        }
+        .into());
+    }
+    Ok(labels)
+}
+
+/// Finds and opens the base; gives the name that a head calls it by.
+pub(crate) fn open_base(base: &str) -> Result<(ModelFolder, String), CliError> {
+    let progress = progress::Progress::new();
+    let choice = ModelChoice::new(None, None).with_base(Some(base));
+    let found = choice.locate_base(None, &mut |event| progress.show(event))?;
+    Ok((ModelFolder::open(&found.folder)?, found.name))
+}
+
+fn train_seed(
+    prepared: &Prepared,
+    plan: &TrainPlan,
+    seed: u64,
+    labels: &[String],
+    base: &str,
+    folder: &Path,
+    steps: &Steps,
+) -> Result<SeedRun, CliError> {
+    fs::create_dir_all(folder).map_err(CliError::io("the run's folder"))?;
+    let bar = steps.bar(&format!("seed {seed}"));
+    let mut on_event = |event: FitEvent| match event {
+        FitEvent::Resumed { epoch } => bar.say(&format!("seed {seed}: going on behind epoch {epoch}")),
+        FitEvent::Step { step, n_steps, .. } => bar.set(step, n_steps),
+        FitEvent::Epoch(point) => bar.say(&format!(
+            "seed {seed} epoch {:>3}: loss {:.3} accuracy {:.1} %, held out {:.3} {:.1} %",
+            point.epoch,
+            point.train_loss,
+            100.0 * point.train_accuracy,
+            point.validation_loss.unwrap_or(f64::NAN),
+            100.0 * point.validation_accuracy.unwrap_or(f64::NAN),
+        )),
+    };
+    let run = prepared.train(plan, seed, labels, base, folder, &mut on_event)?;
+    bar.done();
+    write_json(
+        &folder.join("training.json"),
+        &json!({
+            "seed": seed, "best_epoch": run.best_epoch, "epochs": run.history,
+            "layer_shares": run.layer_shares, "held_out": run.outcome,
+        }),
+    )?;
+    fs::write(folder.join("curves.svg"), report::training_plots(&run.history)?)
+        .map_err(CliError::io("writing curves.svg"))?;
+    steps.say(&format!("seed {seed}: {}", run.head.calibration.trade_off));
+    Ok(run)
+}
+
+/// Has the base write held-out clips down, and fits how sound and words are weighed.
+fn fuse(
+    args: &Args,
+    prepared: &Prepared,
+    plan: &TrainPlan,
+    manifest: &Manifest,
+    runs: &mut [(u64, PathBuf, SeedRun)],
+    steps: &Steps,
+) -> Result<(), CliError> {
+    let wanted = prepared.clips_to_transcribe(args.fusion_clips);
+    let of_content: HashMap<[u8; 32], &Path> =
+        manifest.examples.iter().map(|example| (example.content, example.path.as_path())).collect();
+    let mut cache = WordsCache::open(&args.out.join("words.jsonl"))?;
+    let (folder, _) = open_base(&args.base)?;
+    let mut words = HashMap::new();
+    let mut writer: Option<Recognizer> = None;
+    let mut folder = Some(folder);
+    let bar = steps.bar("words of held-out clips");
+    for (done, content) in wanted.iter().enumerate() {
+        bar.set(done, wanted.len());
+        let key = hex(content);
+        if cache.get(&key).is_none() {
+            if let Some(folder) = folder.take() {
+                let options = LoadOptions { compute: Compute::cpu(), task: Some(Task::Single) };
+                writer = Some(Recognizer::from_folder(folder, options)?);
+            }
+            let (Some(writer), Some(path)) = (&writer, of_content.get(content)) else { continue };
+            cache.add(written(writer, path, &key)?)?;
+        }
+        if let Some(written) = cache.get(&key) {
+            words.insert(key, written.clone());
+        }
+    }
+    bar.done();
+    for (seed, _, run) in runs {
+        if let Some((calibration, outcome)) = prepared.fuse(plan, &run.head, &words)? {
+            steps.say(&format!(
+                "seed {seed}: with the words, {:.1} % of held-out commands accepted rightly, {:.1} % as another",
+                100.0 * outcome.right,
+                100.0 * outcome.wrong,
+            ));
+            run.head.calibration = calibration;
+        }
+    }
+    Ok(())
+}
+
+/// The words of one file.
+pub(crate) fn written(writer: &Recognizer, path: &Path, content: &str) -> Result<Written, CliError> {
+    let bytes = fs::read(path).map_err(CliError::io("reading a clip"))?;
+    let waveform = audio::decode(&bytes, &DecodeLimits::default())?;
+    let answer = block_on_pool(writer.recognize(&waveform, &RecognizeOptions::default()))?;
+    Ok(Written {
+        content: content.to_owned(),
+        language: answer.whisper_info.decode_language.unwrap_or_else(|| "sw".to_owned()),
+        text: answer.transcription.filter(|text| !text.trim().is_empty()),
+    })
+}
+
+fn held_out_loss(run: &SeedRun) -> f64 {
+    let losses = run.history.iter().filter_map(|point| point.validation_loss);
+    losses.fold(f64::INFINITY, f64::min)
+}
+
+pub(crate) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), CliError> {
+    let mut text = serde_json::to_string_pretty(value).expect("plain data is JSON");
+    text.push('\n');
+    fs::write(path, text).map_err(CliError::io(format!("writing {}", path.display())))
+}
