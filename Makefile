@@ -131,7 +131,7 @@ corpus: train-tools $(TWI_SHOP)/.venv/.installed ## Speak the shop corpus: 17,50
 
 .PHONY: train-demo
 train-demo: corpus build model ## Make models/twi-shop from nothing, evaluate it, hold it against the one that ships (RUN=…)
-	$(OKYEAME) train --data $(CORPUS)/manifest.csv --out $(RUN) --base $(MODEL) $$(cat $(TWI_SHOP)/train.args) $(TRAIN_ARGS)
+	$(OKYEAME) train --data $(CORPUS)/manifest.csv --out $(RUN) --base $(MODEL) --base-name openai/whisper-base $$(cat $(TWI_SHOP)/train.args) $(TRAIN_ARGS)
 	$(OKYEAME) eval $(RUN)/model $(RUN)/seed-*/model --base $(MODEL) --data $(CORPUS)/manifest.csv \
 	    --splits $(RUN)/splits.csv --out $(RUN)/report --synthetic --note "$$(cat $(TWI_SHOP)/note.txt)" \
 	    --title 'Okyeame Twi shop' --card $(RUN)/model --compare models/twi-shop/evaluation.json

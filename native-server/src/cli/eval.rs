@@ -94,7 +94,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
             let base = args.base.as_deref().or(named).unwrap_or_default();
             let found = crate::model_choice::ModelChoice::new(None, None).with_base(args.base.as_deref());
             let found = found.locate_base(Some(base), &mut |_| {})?;
-            base_name.clone_from(&found.name);
+            base_name = named.unwrap_or(&found.name).to_owned();
             Ok(found)
         })?;
         recognizers.push(Recognizer::from_folder(folder, LoadOptions { compute: Compute::cpu(), task: None })?);
@@ -112,6 +112,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
         Some(file) => Splits::read(file, &manifest)?,
         None => Splits { cells: vec![Cell::TestVoice; manifest.examples.len()], ..Splits::default() },
     };
+    // By the head's own name it is found again; a folder only by the flag.
     let (base, _) = open_base(args.base.as_deref().unwrap_or(&base_name))?;
     let encoder = CommandEncoder::from_folder(&base, &Compute::cpu())?;
     drop(base);
@@ -151,7 +152,6 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
             base_model: base_name.clone(),
             license: args.license.clone(),
             languages: vec!["tw".to_owned(), "en".to_owned()],
-            data: args.note.clone(),
             ..CardMeta::default()
         };
         write(folder.join("README.md"), report::model_card(&evaluation, &meta)?)?;
@@ -224,7 +224,7 @@ fn describe(evaluation: &mut Evaluation, args: &Args, recognizer: &Recognizer, b
         args.data.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     evaluation.data.synthetic = args.synthetic;
     evaluation.data.note.clone_from(&args.note);
-    evaluation.command = std::env::args().collect::<Vec<_>>().join(" ");
+    evaluation.command = command_line();
     evaluation.machine = machine();
     evaluation.date = today();
     evaluation.okyeame = env!("CARGO_PKG_VERSION").to_owned();
@@ -235,6 +235,12 @@ fn describe(evaluation: &mut Evaluation, args: &Args, recognizer: &Recognizer, b
     if args.splits.is_none() {
         evaluation.notes.push("no splits.csv was given: every clip counts as one of an unseen voice".to_owned());
     }
+}
+
+/// As it was typed, by the program's own name.
+fn command_line() -> String {
+    let quoted = |arg: String| if arg.contains([' ', '\'', '"']) { format!("{arg:?}") } else { arg };
+    std::iter::once("okyeame".to_owned()).chain(std::env::args().skip(1).map(quoted)).collect::<Vec<_>>().join(" ")
 }
 
 /// Cores and processor.

@@ -42,7 +42,7 @@ Examples:
   okyeame train --data recordings/manifest.csv --out runs/first
   okyeame train --data manifest.csv --out runs/five --seeds 1,2,3,4,5
   okyeame eval runs/first/model --data manifest.csv --splits runs/first/splits.csv --out runs/first/report
-  okyeame upload owner/my-shop runs/first/model
+  okyeame server --huggingface runs/first/model
 
 A run that was stopped goes on where it was when it is started again by the same command.";
 
@@ -62,6 +62,9 @@ pub(crate) struct Args {
     /// The Whisper that the head stands on: a folder or a repository.
     #[arg(long, value_name = "REPO_OR_FOLDER", default_value = DEFAULT_REPO)]
     base: String,
+    /// What the head calls its base, for those who fetch it: a repository. Without it, the one named by --base.
+    #[arg(long, value_name = "REPO")]
+    base_name: Option<String>,
     /// A file with one label on each line, in class order. Without it, the 49 shop intents.
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
@@ -148,7 +151,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
     let splits = args.splits(&manifest, &labels, &steps)?;
     write_json(&args.out.join("plan.json"), &plan)?;
 
-    let (folder, base_name) = open_base(&args.base)?;
+    let (folder, found_name) = open_base(&args.base)?;
+    let base_name = args.base_name.clone().unwrap_or(found_name);
+    if !base_name.contains('/') {
+        steps.say(&format!(
+            "note: the head calls its base '{base_name}', which is no repository: name one by --base-name"
+        ));
+    }
     let Body::Whisper(files) = &folder.body else {
         return Err(CoreError::InvalidParameter {
             name: "base",

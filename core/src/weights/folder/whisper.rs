@@ -139,7 +139,8 @@ impl Opened<'_> {
         }
         let n_classes =
             head.names.get("head.classifier.weight").and_then(|name| self.weights.shape(name)?.first().copied());
-        fallbacks.extend(contradictions(self.config, &head.names, n_classes));
+        let n_labels = n_classes.map(|n| n.saturating_sub(rejection_classes.len()));
+        fallbacks.extend(contradictions(self.config, &head.names, n_labels));
         let own_encoder = match head.own_encoder {
             Some(own) if same_tensors(&*self.weights, &own, body, &encoder_tensors(config)) => None,
             Some(own) => {
@@ -395,10 +396,10 @@ fn names_a_head(value: &Value) -> bool {
 }
 
 /// Where `config.json` says otherwise than a head's tensors, which are believed.
-fn contradictions(config: &Value, head: &Names, n_classes: Option<usize>) -> Vec<String> {
+fn contradictions(config: &Value, head: &Names, n_labels: Option<usize>) -> Vec<String> {
     let mut notes = Vec::new();
     let stated = config.get("num_labels").and_then(Value::as_u64);
-    if let (Some(stated), Some(n)) = (stated, n_classes)
+    if let (Some(stated), Some(n)) = (stated, n_labels)
         && stated != n as u64
     {
         notes.push(format!("config.json: num_labels is {stated}, but the head has {n} classes"));
