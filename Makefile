@@ -118,7 +118,7 @@ tests/golden/.venv/.installed: tests/golden/requirements.txt
 
 CORPUS ?= $(CARGO_TARGET_DIR)/twi-shop/corpus
 RUN ?= $(CARGO_TARGET_DIR)/twi-shop/run
-TRAIN_ARGS ?= --seeds 1,2,3,4,5
+TRAIN_ARGS ?= --seeds 1
 TWI_SHOP := examples/train-twi-shop
 
 .PHONY: train-tools
@@ -132,7 +132,7 @@ corpus: train-tools $(TWI_SHOP)/.venv/.installed ## Speak the shop corpus: 17,50
 .PHONY: train-demo
 train-demo: corpus build model ## Make models/twi-shop from nothing, evaluate it, hold it against the one that ships (RUN=…)
 	$(OKYEAME) train --data $(CORPUS)/manifest.csv --out $(RUN) --base $(MODEL) --base-name openai/whisper-base $$(cat $(TWI_SHOP)/train.args) $(TRAIN_ARGS)
-	$(OKYEAME) eval $(RUN)/model $(RUN)/seed-*/model --base $(MODEL) --data $(CORPUS)/manifest.csv \
+	$(OKYEAME) eval $(RUN)/model --word-clips 250 --base $(MODEL) --data $(CORPUS)/manifest.csv \
 	    --splits $(RUN)/splits.csv --out $(RUN)/report --synthetic --note "$$(cat $(TWI_SHOP)/note.txt)" \
 	    --title 'Okyeame Twi shop' --card $(RUN)/model --compare models/twi-shop/evaluation.json
 

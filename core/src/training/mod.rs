@@ -26,6 +26,7 @@ pub mod model;
 pub mod noise;
 pub mod run;
 pub mod splits;
+mod targets;
 pub mod words;
 
 pub use batches::TrainingClip;

@@ -107,7 +107,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
         .into());
     }
     let labels = recognizers[0].audio_head().map(|head| head.labels().to_vec()).unwrap_or_default();
-    let manifest = read_data(&args.data, &labels, args.skip_bad, &steps)?;
+    let manifest = read_data(&args.data, &labels, args.skip_bad, 1, &steps)?;
     let splits = match &args.splits {
         Some(file) => Splits::read(file, &manifest)?,
         None => Splits { cells: vec![Cell::TestVoice; manifest.examples.len()], ..Splits::default() },
@@ -146,6 +146,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
     };
     write(args.out.join("report.html"), report::render_html(&evaluation)?)?;
     if let Some(folder) = &args.card {
+        fs::create_dir_all(folder).map_err(CliError::io("the folder of the card"))?;
         let meta = CardMeta {
             title: args.title.clone(),
             model: folder.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),

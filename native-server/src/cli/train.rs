@@ -146,7 +146,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
     let plan = args.plan()?;
     plan.fit.check()?;
 
-    let manifest = read_data(&args.data, &labels, args.skip_bad, &steps)?;
+    let manifest = read_data(&args.data, &labels, args.skip_bad, 2, &steps)?;
     fs::create_dir_all(&args.out).map_err(CliError::io("the run's folder"))?;
     let splits = args.splits(&manifest, &labels, &steps)?;
     write_json(&args.out.join("plan.json"), &plan)?;
@@ -264,9 +264,15 @@ impl Args {
 }
 
 /// Reads a manifest and says what was left out.
-pub(crate) fn read_data(path: &Path, labels: &[String], skip_bad: bool, steps: &Steps) -> Result<Manifest, CliError> {
+pub(crate) fn read_data(
+    path: &Path,
+    labels: &[String],
+    skip_bad: bool,
+    min_per_intent: usize,
+    steps: &Steps,
+) -> Result<Manifest, CliError> {
     let bar = steps.bar("reading clips");
-    let options = ManifestOptions { skip_bad, labels: labels.to_vec(), ..ManifestOptions::default() };
+    let options = ManifestOptions { skip_bad, min_per_intent, labels: labels.to_vec(), ..ManifestOptions::default() };
     let manifest = read_manifest(path, &options, &|done, of| bar.set(done, of))?;
     bar.done();
     manifest.notes.iter().for_each(|note| steps.say(&format!("note: {note}")));
