@@ -4,6 +4,8 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+#[cfg(feature = "train")]
+use super::Recognizer;
 use super::fitted;
 use crate::audio::{HOP_LENGTH, LogMelExtractor, find_speech};
 use crate::device::Compute;
@@ -60,12 +62,33 @@ impl CommandEncoder {
     /// # Errors
     /// What the device says.
     pub fn forward(&self, samples: &[f32]) -> Result<Option<Vec<Tensor<3>>>> {
-        let Some(speech) = find_speech(samples) else { return Ok(None) };
-        let (samples, n_samples) = fitted(samples, &speech, self.window_samples);
-        let mel = self.extractor.extract_padded(samples, n_samples)?;
-        let shape = [1, mel.n_mels, mel.n_frames];
-        self.encoder.forward_all(Tensor::from_data(TensorData::new(mel.data, shape), &self.device)).map(Some)
+        states(&self.encoder, &self.extractor, self.window_samples, samples, &self.device)
     }
+}
+
+#[cfg(feature = "train")]
+impl Recognizer {
+    /// As [`CommandEncoder::forward`], by the encoder that only the intent head reads; `None` if there is none, and it
+    /// stands on the one that writes the words.
+    pub(crate) fn own_states(&self, samples: &[f32]) -> Option<Result<Option<Vec<Tensor<3>>>>> {
+        let head = self.head.as_ref()?;
+        let encoder = head.own_encoder.as_ref()?;
+        Some(states(encoder, &head.extractor, head.window_samples, samples, &self.compute.device))
+    }
+}
+
+fn states(
+    encoder: &AudioEncoder,
+    extractor: &LogMelExtractor,
+    window_samples: usize,
+    samples: &[f32],
+    device: &Device,
+) -> Result<Option<Vec<Tensor<3>>>> {
+    let Some(speech) = find_speech(samples) else { return Ok(None) };
+    let (samples, n_samples) = fitted(samples, &speech, window_samples);
+    let mel = extractor.extract_padded(samples, n_samples)?;
+    let shape = [1, mel.n_mels, mel.n_frames];
+    encoder.forward_all(Tensor::from_data(TensorData::new(mel.data, shape), device)).map(Some)
 }
 
 /// The Whisper in a folder, which stays open.

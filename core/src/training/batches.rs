@@ -13,7 +13,7 @@ use crate::error::Result;
 /// Batches whose clips are sorted by length together.
 const SORTED_BATCHES: usize = 8;
 /// The longest clip that a batch holds, in averaged positions; what is behind is not heard. 20 s at a stride of 4.
-const MAX_POSITIONS: usize = 250;
+pub(super) const MAX_POSITIONS: usize = 250;
 
 /// One clip to learn from: its record, or those of its copies, and its class.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,18 +57,19 @@ pub(super) fn order(
     batches
 }
 
-/// Puts records into a batch on `device`.
+/// Puts the first `n_layers` states of records into a batch on `device`.
 ///
 /// # Errors
 /// [`crate::Error::ShapeMismatch`] if a record is not there.
 pub(super) fn assemble(
     store: &FeatureStore,
+    n_layers: usize,
     items: &[(FeatureKey, usize)],
     n_classes: usize,
     regularisation: Option<(Regularisation, &mut fastrand::Rng)>,
     device: &Device,
 ) -> Result<Batch> {
-    let (n_layers, n_state) = (store.n_layers(), store.n_state());
+    let n_state = store.n_state();
     let lengths: Vec<usize> = items.iter().map(|(key, _)| store.n_positions(*key).unwrap_or(0)).collect();
     let n_positions = lengths.iter().copied().max().unwrap_or(0).clamp(1, MAX_POSITIONS);
     let width = n_positions * n_state;

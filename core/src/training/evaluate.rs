@@ -1,7 +1,7 @@
 //! Evaluates heads on the clips that were set aside: fills an [`Evaluation`].
 //!
 //! Every clip goes the way of the product: find the speech, fitted window, encoder, head, calibration. Heads that stand
-//! on one base share the encoder's work. With words, also the transcript, the text match, the fusion and the slots.
+//! on one base share the encoder's work; one with adapters on it has its own. With words, also the transcript, the text match, the fusion and the slots.
 //!
 //! The first head is the one that figures speak of; the others are the same training with other seeds, and widen its
 //! intervals. Intervals are drawn over speakers.
@@ -243,16 +243,30 @@ impl Evaluator<'_> {
             let noise = noise::make(kind, samples.len(), &mut fastrand::Rng::with_seed(seed));
             samples = mix_at_snr(&samples, &noise, snr_db);
         }
-        let states = self.encoder.forward(&samples)?;
-        let verdict = |recognizer: &Recognizer| match (&states, recognizer.audio_head()) {
-            (Some(states), Some(head)) => {
-                let states =
-                    if head.head().needs_all_states() { states.clone() } else { states[states.len() - 1..].to_vec() };
-                ready(head.judge(states))
-            }
-            _ => Ok(Verdict::no_speech(IntentSource::AudioHead)),
-        };
-        self.recognizers.iter().map(|recognizer| Ok(judged(item.truth, item.group, &verdict(recognizer)?))).collect()
+        let mut shared = None;
+        let mut heard = Vec::with_capacity(self.recognizers.len());
+        for recognizer in self.recognizers {
+            let states = match recognizer.own_states(&samples) {
+                Some(states) => states?,
+                None => {
+                    if shared.is_none() {
+                        shared = Some(self.encoder.forward(&samples)?);
+                    }
+                    shared.clone().flatten()
+                }
+            };
+            let verdict = match (states, recognizer.audio_head()) {
+                (Some(mut states), Some(head)) => {
+                    if !head.head().needs_all_states() {
+                        states.drain(..states.len() - 1);
+                    }
+                    ready(head.judge(states))?
+                }
+                _ => Verdict::no_speech(IntentSource::AudioHead),
+            };
+            heard.push(judged(item.truth, item.group, &verdict));
+        }
+        Ok(heard)
     }
 
     fn summed_up(&self, labels: &[String], items: &[Item<'_>], judged: &[Vec<Judged>]) -> Evaluation {
@@ -525,7 +539,7 @@ impl Evaluator<'_> {
                 })?;
             }
             let Some(written) = cache.get(&key) else { continue };
-            let sound = match self.encoder.forward(&samples)? {
+            let sound = match recognizer.own_states(&samples).unwrap_or_else(|| self.encoder.forward(&samples))? {
                 Some(states) if head.head().needs_all_states() => ready(head.judge(states))?,
                 Some(mut states) => ready(head.judge(states.split_off(states.len() - 1)))?,
                 None => Verdict::no_speech(IntentSource::AudioHead),

@@ -1,6 +1,7 @@
 //! A trained head as a model folder: what [`crate::weights::folder`] reads and `okyeame upload` sends.
 //!
-//! `model.safetensors` (half precision), `config.json`, `intent_labels.json`, `calibration.json`. Numbers are rounded to
+//! `model.safetensors` (half precision), `config.json`, `intent_labels.json`, `calibration.json`; with adapters on the
+//! encoder, their tensors and their description beside the head's ([`crate::weights::lora`]). Numbers are rounded to
 //! half precision before anything is measured on them, so that what is measured is what is written.
 
 use std::fs;
@@ -14,6 +15,7 @@ use super::model::{HeadShape, NamedTensor};
 use crate::error::{Error, Result};
 use crate::intent::calibration::{CALIBRATION_FILE, Calibration, RejectionClass};
 use crate::weights::folder::HEAD_MODEL_TYPE;
+use crate::weights::lora::LoraSpec;
 
 /// The classes behind the labels, in their order.
 pub const REJECTION_CLASSES: [RejectionClass; 2] = [RejectionClass::OutOfScope, RejectionClass::NoSpeech];
@@ -33,6 +35,17 @@ pub struct TrainedHead {
     pub base: String,
     /// What its numbers are worth.
     pub calibration: Calibration,
+    /// Adapters on the base's encoder, where it was trained with them.
+    pub lora: Option<TrainedLora>,
+}
+
+/// Adapters that belong to a head.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainedLora {
+    /// Where they are, and how they are added in.
+    pub spec: LoraSpec,
+    /// [`LoraSpec::expected_tensors`].
+    pub tensors: Vec<NamedTensor>,
 }
 
 /// Rounds parameters to half precision.
@@ -58,33 +71,35 @@ impl TrainedHead {
             fs::write(folder.join(name), text).map_err(io)
         };
         fs::write(folder.join("model.safetensors"), self.safetensors()).map_err(io)?;
-        json(
-            "config.json",
-            &json!({
-                "model_type": HEAD_MODEL_TYPE,
-                "architectures": ["OkyeameIntentHead"],
-                "_name_or_path": self.base,
-                "d_model": self.shape.n_state,
-                "encoder_layers": self.shape.n_layers - 1,
-                "window": "fitted",
-                "pooling": "attentive_statistics",
-                "position_stride": self.position_stride,
-                "classifier_activation": "relu",
-                "num_labels": self.labels.len(),
-                "rejection_classes": REJECTION_CLASSES,
-            }),
-        )?;
+        let mut config = json!({
+            "model_type": HEAD_MODEL_TYPE,
+            "architectures": ["OkyeameIntentHead"],
+            "_name_or_path": self.base,
+            "d_model": self.shape.n_state,
+            "encoder_layers": self.shape.n_layers - 1,
+            "window": "fitted",
+            "pooling": "attentive_statistics",
+            "position_stride": self.position_stride,
+            "classifier_activation": "relu",
+            "num_labels": self.labels.len(),
+            "rejection_classes": REJECTION_CLASSES,
+        });
+        if let Some(lora) = &self.lora {
+            config["lora"] = serde_json::to_value(&lora.spec).map_err(|e| io(e.into()))?;
+        }
+        json("config.json", &config)?;
         json("intent_labels.json", &json!({ "labels": self.labels }))?;
         json(CALIBRATION_FILE, &serde_json::to_value(&self.calibration).map_err(|e| io(e.into()))?)
     }
 
     fn safetensors(&self) -> Vec<u8> {
-        let halves: Vec<Vec<u8>> = self
-            .tensors
+        let adapters = self.lora.iter().flat_map(|lora| &lora.tensors);
+        let tensors: Vec<&NamedTensor> = self.tensors.iter().chain(adapters).collect();
+        let halves: Vec<Vec<u8>> = tensors
             .iter()
             .map(|(_, _, values)| values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect())
             .collect();
-        let views = self.tensors.iter().zip(&halves).map(|((name, shape, _), bytes)| {
+        let views = tensors.iter().zip(&halves).map(|((name, shape, _), bytes)| {
             (name.as_str(), TensorView::new(Dtype::F16, shape.clone(), bytes).expect("a value per element"))
         });
         serialize(views, None).expect("names and shapes are plain")

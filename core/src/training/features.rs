@@ -1,7 +1,8 @@
 //! What a head is trained on: the states of the frozen encoder, for each clip as it is and in augmented copies.
 //!
 //! States are averaged over [`FeatureOptions::position_stride`] positions, as the head does later: a record is that
-//! much smaller. Everything that changes a record is in its key.
+//! much smaller. Adapters on the encoder ([`super::lora_fit`]) need one state more, at full rate:
+//! [`FeatureMaker::at_full_rate`]. Everything that changes a record is in its key.
 
 use std::path::PathBuf;
 
@@ -103,6 +104,8 @@ pub struct FeatureMaker<'a> {
     /// Recordings that are mixed in as noise, other people's talk above all.
     pub noises: Vec<Vec<f32>>,
     noises_id: [u8; 32],
+    /// The one state that is kept, at full rate; `None`: all of them, averaged.
+    only: Option<usize>,
 }
 
 impl<'a> FeatureMaker<'a> {
@@ -121,20 +124,30 @@ impl<'a> FeatureMaker<'a> {
                 hasher.update(&v.to_le_bytes());
             });
         }
-        Self { encoder, encoder_id, options, noises, noises_id: *hasher.finalize().as_bytes() }
+        Self { encoder, encoder_id, options, noises, noises_id: *hasher.finalize().as_bytes(), only: None }
+    }
+
+    /// Makes records of one state, what enters encoder layer `layer`, with every position: `[1, n_positions, n_state]`.
+    #[must_use]
+    pub fn at_full_rate(self, layer: usize) -> Self {
+        Self { only: Some(layer), ..self }
     }
 
     /// The name of a record in the store.
     #[must_use]
     pub fn key(&self, wanted: &Wanted<'_>) -> FeatureKey {
-        let stride = self.options.position_stride.to_le_bytes();
+        // What is kept: all states at this stride, or this one at full rate.
+        let (kind, kept) = match self.only {
+            None => (&b"states"[..], self.options.position_stride.to_le_bytes()),
+            Some(layer) => (&b"full rate"[..], layer.to_le_bytes()),
+        };
         let id = wanted.sound.id();
         if wanted.copy == 0 {
-            return FeatureKey::new(&[b"states", &self.encoder_id, &id, &stride]);
+            return FeatureKey::new(&[kind, &self.encoder_id, &id, &kept]);
         }
         let options = serde_json::to_vec(&self.options.augment).expect("plain numbers are JSON");
         let (seed, copy) = (self.options.seed.to_le_bytes(), wanted.copy.to_le_bytes());
-        FeatureKey::new(&[b"states", &self.encoder_id, &id, &stride, &options, &self.noises_id, &seed, &copy])
+        FeatureKey::new(&[kind, &self.encoder_id, &id, &kept, &options, &self.noises_id, &seed, &copy])
     }
 
     /// The samples of one record.
@@ -164,7 +177,7 @@ impl<'a> FeatureMaker<'a> {
             let records: Vec<(FeatureKey, Vec<f16>)> = chunk
                 .par_iter()
                 .map(|wanted| {
-                    let states = record(self.encoder, &self.samples(wanted)?, self.options.position_stride)?;
+                    let states = self.record(&self.samples(wanted)?)?;
                     Ok((self.key(wanted), states))
                 })
                 .collect::<Result<_>>()?;
@@ -176,6 +189,29 @@ impl<'a> FeatureMaker<'a> {
             progress(n_done);
         }
         store.flush()
+    }
+
+    /// `[n_layer + 1, n_positions, n_state]` in half precision, or what [`Self::at_full_rate`] says; empty if nobody
+    /// speaks.
+    fn record(&self, samples: &[f32]) -> Result<Vec<f16>> {
+        let Some(mut states) = self.encoder.forward(samples)? else { return Ok(Vec::new()) };
+        let mut stride = self.options.position_stride;
+        if let Some(layer) = self.only {
+            (states, stride) = (vec![states.swap_remove(layer)], 1);
+        }
+        let mut record = Vec::new();
+        for state in states {
+            // Training runs on the CPU, where nothing has to be waited for.
+            let values = average_positions(state, stride).into_data().try_into_vec::<f32>();
+            let values = values.map_err(|_| Error::Device { stage: "encoder" })?;
+            if values.iter().any(|v| !v.is_finite()) {
+                return Err(Error::NotFinite { stage: "encoder" });
+            }
+            let start = record.len();
+            record.resize(start + values.len(), f16::ZERO);
+            record[start..].convert_from_f32_slice(&values);
+        }
+        Ok(record)
     }
 }
 
@@ -193,22 +229,4 @@ pub fn encoder_id(files: &WhisperFiles) -> Result<[u8; 32]> {
         hasher.update(&bytes);
     }
     Ok(*hasher.finalize().as_bytes())
-}
-
-/// `[n_layer + 1, n_positions, n_state]` in half precision; empty if nobody speaks.
-fn record(encoder: &CommandEncoder, samples: &[f32], stride: usize) -> Result<Vec<f16>> {
-    let Some(states) = encoder.forward(samples)? else { return Ok(Vec::new()) };
-    let mut record = Vec::new();
-    for state in states {
-        // Training runs on the CPU, where nothing has to be waited for.
-        let values = average_positions(state, stride).into_data().try_into_vec::<f32>();
-        let values = values.map_err(|_| Error::Device { stage: "encoder" })?;
-        if values.iter().any(|v| !v.is_finite()) {
-            return Err(Error::NotFinite { stage: "encoder" });
-        }
-        let start = record.len();
-        record.resize(start + values.len(), f16::ZERO);
-        record[start..].convert_from_f32_slice(&values);
-    }
-    Ok(record)
 }

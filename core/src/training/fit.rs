@@ -1,18 +1,24 @@
 //! The training loop: AdamW (Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019), a warm-up and a
 //! cosine, the best epoch by the loss on held-out clips, and a checkpoint after each epoch from which a killed run goes
 //! on to the same result.
+//!
+//! The loop knows what it trains as a `Trainee`: a head alone ([`fit`]), or a head with adapters on the encoder
+//! ([`super::lora_fit`]).
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
+use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer, OptimizerRecord};
-use burn::tensor::{Bytes, Device};
+use burn::tensor::{Bytes, Device, Tensor};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::batches::{Regularisation, TrainingClip, assemble, order};
 use super::evaluation::EpochPoint;
 use super::feature_store::{FeatureKey, FeatureStore};
-use super::model::{HeadShape, NamedTensor, TrainableHead, cross_entropy, values};
+use super::model::{Batch, HeadShape, NamedTensor, TrainableHead, cross_entropy, values};
 use crate::error::{Error, Result};
 use crate::weights::safetensors::Safetensors;
 use crate::weights::to_safetensors;
@@ -128,6 +134,105 @@ pub struct Fitted {
     pub best_epoch: usize,
 }
 
+/// What the loop trains: its parameters, and what they make of clips. The loop itself knows clips by their keys.
+pub(super) trait Trainee {
+    /// The parameters.
+    type Model: Module;
+    /// Clips of one step.
+    type Batch;
+    /// What a checkpoint must have been of, beside the options, to be gone on from.
+    type Plan: Clone + PartialEq + Serialize + DeserializeOwned;
+
+    /// The head's widths.
+    fn shape(&self) -> &HeadShape;
+    /// What tells it from another training.
+    fn plan(&self) -> Self::Plan;
+    /// Where the averaged states are; their lengths order the clips.
+    fn store(&self) -> &FeatureStore;
+    /// The first parameters.
+    fn begin(&self, seed: u64, device: &Device) -> Result<Self::Model>;
+    /// Parameters as [`Trainee::tensors`] gave them.
+    fn read(&self, weights: Safetensors, device: &Device) -> Result<Self::Model>;
+    /// All parameters under their public names.
+    fn tensors(&self, model: &Self::Model) -> Result<Vec<NamedTensor>>;
+    /// How many clips of `n_positions` fit into one step.
+    fn at_once(&self, _n_positions: usize) -> usize {
+        usize::MAX
+    }
+    /// Puts records into a batch.
+    fn assemble(
+        &self,
+        items: &[(FeatureKey, usize)],
+        regularisation: Option<(Regularisation, &mut fastrand::Rng)>,
+        device: &Device,
+    ) -> Result<Self::Batch>;
+    /// `[batch, n_classes]`, each row sums to 1.
+    fn targets(&self, batch: &Self::Batch) -> Tensor<2>;
+    /// `[batch, n_classes]` logits.
+    fn forward(&self, model: &Self::Model, batch: &Self::Batch) -> Tensor<2>;
+    /// The parameters for answers that are not learned from.
+    fn at_rest(&self, model: &Self::Model) -> Self::Model {
+        model.clone()
+    }
+    /// The learning rate of each parameter.
+    fn rates(&self, _model: &Self::Model, rate: f64) -> ModuleLearningRate {
+        rate.into()
+    }
+}
+
+/// A head on the frozen encoder's states.
+struct HeadAlone<'a> {
+    shape: &'a HeadShape,
+    store: &'a FeatureStore,
+}
+
+impl Trainee for HeadAlone<'_> {
+    type Model = TrainableHead;
+    type Batch = Batch;
+    type Plan = HeadShape;
+
+    fn shape(&self) -> &HeadShape {
+        self.shape
+    }
+
+    fn plan(&self) -> HeadShape {
+        *self.shape
+    }
+
+    fn store(&self) -> &FeatureStore {
+        self.store
+    }
+
+    fn begin(&self, seed: u64, device: &Device) -> Result<TrainableHead> {
+        self.shape.init(seed, device)
+    }
+
+    fn read(&self, weights: Safetensors, device: &Device) -> Result<TrainableHead> {
+        self.shape.read(&weights, device)
+    }
+
+    fn tensors(&self, model: &TrainableHead) -> Result<Vec<NamedTensor>> {
+        model.tensors()
+    }
+
+    fn assemble(
+        &self,
+        items: &[(FeatureKey, usize)],
+        regularisation: Option<(Regularisation, &mut fastrand::Rng)>,
+        device: &Device,
+    ) -> Result<Batch> {
+        assemble(self.store, self.store.n_layers(), items, self.shape.n_classes, regularisation, device)
+    }
+
+    fn targets(&self, batch: &Batch) -> Tensor<2> {
+        batch.targets.clone()
+    }
+
+    fn forward(&self, model: &TrainableHead, batch: &Batch) -> Tensor<2> {
+        model.forward(batch)
+    }
+}
+
 /// Trains a head of `shape`. With a folder for `checkpoints`, goes on where an earlier run with the same options ended.
 ///
 /// # Errors
@@ -142,7 +247,18 @@ pub fn fit(
 ) -> Result<Fitted> {
     options.check()?;
     shape.check()?;
-    let device = Device::flex().autodiff();
+    fit_any(&HeadAlone { shape, store: data.store }, options, data, checkpoints, on_event)
+}
+
+/// The loop; options and widths are checked. What it needs of `data.store` it asks `trainee` for.
+pub(super) fn fit_any<T: Trainee>(
+    trainee: &T,
+    options: &FitOptions,
+    data: &TrainingSet<'_>,
+    checkpoints: Option<&Path>,
+    on_event: &mut dyn FnMut(FitEvent),
+) -> Result<Fitted> {
+    let (device, shape) = (Device::flex().autodiff(), trainee.shape());
     let heard = |clips: &[TrainingClip]| -> Vec<TrainingClip> {
         let heard = |key: &FeatureKey| data.store.n_positions(*key).is_some_and(|n| n > 0);
         clips
@@ -160,12 +276,13 @@ pub fn fit(
     }
     let validation: Vec<(FeatureKey, usize)> =
         validation.iter().flat_map(|clip| clip.keys.iter().map(|key| (*key, clip.class))).collect();
-    let mut run = match checkpoints.map(|folder| Run::resume(folder, shape, options, &device)).transpose()?.flatten() {
+    let mut run = match checkpoints.map(|folder| Run::resume(trainee, folder, options, &device)).transpose()?.flatten()
+    {
         Some(run) => {
             on_event(FitEvent::Resumed { epoch: run.state.history.len() });
             run
         }
-        None => Run::begin(shape, options, &device)?,
+        None => Run::begin(trainee, options, &device)?,
     };
     let regularisation = Regularisation {
         label_smoothing: options.label_smoothing,
@@ -177,25 +294,29 @@ pub fn fit(
         let epoch = run.state.history.len() + 1;
         let mut rng = fastrand::Rng::with_seed(options.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ epoch as u64);
         let items = train.iter().map(|clip| (clip.keys[rng.usize(..clip.keys.len())], clip.class)).collect();
-        let batches = order(data.store, items, options.batch_size, &mut rng);
+        let batches: Vec<Vec<(FeatureKey, usize)>> = order(data.store, items, options.batch_size, &mut rng)
+            .iter()
+            .flat_map(|batch| batch.chunks(at_once(trainee, batch)).map(<[_]>::to_vec))
+            .collect();
         let (mut loss_sum, mut n_right, n_steps) = (0.0, 0, batches.len());
         for (step, items) in batches.iter().enumerate() {
-            let batch = assemble(data.store, items, shape.n_classes, Some((regularisation, &mut rng)), &device)?;
-            let logits = run.head.forward(&batch);
-            let loss = cross_entropy(logits.clone(), batch.targets.clone());
+            let batch = trainee.assemble(items, Some((regularisation, &mut rng)), &device)?;
+            let logits = trainee.forward(&run.model, &batch);
+            let loss = cross_entropy(logits.clone(), trainee.targets(&batch));
             let value = values(loss.clone())?[0];
             if !value.is_finite() {
                 return Err(Error::NotFinite { stage: "training loss; try a smaller learning rate" });
             }
             loss_sum += f64::from(value) * items.len() as f64;
             n_right += n_right_of(&values(logits)?, items, shape.n_classes);
-            let gradients = GradientsParams::from_grads(loss.backward(), &run.head);
+            let gradients = GradientsParams::from_grads(loss.backward(), &run.model);
             let done = (epoch - 1) as f64 + (step as f64 + 0.5) / n_steps as f64;
-            run.head = run.optimiser.step(rate(options, done), run.head.clone(), gradients);
+            let rates = trainee.rates(&run.model, rate(options, done));
+            run.model = run.optimiser.step(rates, run.model.clone(), gradients);
             on_event(FitEvent::Step { epoch, step: step + 1, n_steps, loss: value });
         }
         let n_train = train.len() as f64;
-        let (validation_loss, validation_accuracy) = held_out(&run.head, shape, options, data.store, &validation)?;
+        let (validation_loss, validation_accuracy) = held_out(trainee, &run.model, options, &validation)?;
         let point = EpochPoint {
             epoch,
             train_loss: six_digits(loss_sum / n_train),
@@ -203,9 +324,9 @@ pub fn fit(
             validation_loss: Some(six_digits(validation_loss)),
             validation_accuracy: Some(six_digits(validation_accuracy)),
         };
-        run.add(point)?;
+        run.add(trainee, point)?;
         if let Some(folder) = checkpoints {
-            run.save(folder)?;
+            run.save(trainee, folder)?;
         }
         on_event(FitEvent::Epoch(point));
     }
@@ -215,6 +336,12 @@ pub fn fit(
 /// As it will be read again from a checkpoint: JSON's shortest form of any f64 is not always read back to the last bit.
 fn six_digits(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
+}
+
+/// How many of these clips fit into one step.
+fn at_once<T: Trainee>(trainee: &T, items: &[(FeatureKey, usize)]) -> usize {
+    let longest = items.iter().filter_map(|(key, _)| trainee.store().n_positions(*key)).max().unwrap_or(0);
+    trainee.at_once(longest).max(1)
 }
 
 /// The learning rate after `done` epochs.
@@ -237,14 +364,13 @@ fn best_class(row: &[f32]) -> usize {
 }
 
 /// Loss and accuracy on clips that are not learned from.
-fn held_out(
-    head: &TrainableHead,
-    shape: &HeadShape,
+fn held_out<T: Trainee>(
+    trainee: &T,
+    model: &T::Model,
     options: &FitOptions,
-    store: &FeatureStore,
     items: &[(FeatureKey, usize)],
 ) -> Result<(f64, f64)> {
-    let logits = logits_of(head, shape, options.batch_size, store, items)?;
+    let logits = answers(trainee, model, options.batch_size, items)?;
     let (mut loss, mut n_right) = (0.0, 0);
     for (row, (_, class)) in logits.iter().zip(items) {
         let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -267,20 +393,31 @@ pub fn logits_of(
     store: &FeatureStore,
     items: &[(FeatureKey, usize)],
 ) -> Result<Vec<Vec<f32>>> {
-    let mut sorted: Vec<usize> = (0..items.len()).collect();
+    answers(&HeadAlone { shape, store }, head, batch_size, items)
+}
+
+/// As [`logits_of`], of whatever is trained.
+pub(super) fn answers<T: Trainee>(
+    trainee: &T,
+    model: &T::Model,
+    batch_size: usize,
+    items: &[(FeatureKey, usize)],
+) -> Result<Vec<Vec<f32>>> {
+    let (store, n_classes) = (trainee.store(), trainee.shape().n_classes);
+    let model = trainee.at_rest(model);
+    let mut sorted: Vec<usize> =
+        (0..items.len()).filter(|at| store.n_positions(items[*at].0).is_some_and(|n| n > 0)).collect();
     sorted.sort_by_key(|at| store.n_positions(items[*at].0));
-    let mut logits = vec![vec![0.0; shape.n_classes]; items.len()];
+    let mut logits = vec![vec![0.0; n_classes]; items.len()];
     let device = Device::flex();
     for chunk in sorted.chunks(batch_size.max(1)) {
-        let chunk: Vec<usize> =
-            chunk.iter().copied().filter(|at| store.n_positions(items[*at].0).is_some_and(|n| n > 0)).collect();
-        if chunk.is_empty() {
-            continue;
-        }
         let batch: Vec<(FeatureKey, usize)> = chunk.iter().map(|at| items[*at]).collect();
-        let batch = assemble(store, &batch, shape.n_classes, None, &device)?;
-        for (at, row) in chunk.iter().zip(values(head.forward(&batch))?.chunks(shape.n_classes)) {
-            logits[*at].copy_from_slice(row);
+        let n = at_once(trainee, &batch);
+        for (chunk, items) in chunk.chunks(n).zip(batch.chunks(n)) {
+            let answers = values(trainee.forward(&model, &trainee.assemble(items, None, &device)?))?;
+            for (at, row) in chunk.iter().zip(answers.chunks(n_classes)) {
+                logits[*at].copy_from_slice(row);
+            }
         }
     }
     Ok(logits)
@@ -288,16 +425,17 @@ pub fn logits_of(
 
 /// What a checkpoint says of itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct RunState {
+struct RunState<P> {
     options: FitOptions,
-    shape: HeadShape,
+    /// What is trained: a head's widths, or a [`Trainee::Plan`] that says more.
+    shape: P,
     history: Vec<EpochPoint>,
     best_epoch: usize,
 }
 
-struct Run {
-    state: RunState,
-    head: TrainableHead,
+struct Run<T: Trainee> {
+    state: RunState<T::Plan>,
+    model: T::Model,
     optimiser: ModuleOptimizer,
     best: Vec<NamedTensor>,
 }
@@ -308,11 +446,11 @@ const BEST: &str = "best.safetensors";
 const OPTIMISER: &str = "optimiser.burnpack";
 const CURRENT: &str = "checkpoint";
 
-impl Run {
-    fn begin(shape: &HeadShape, options: &FitOptions, device: &Device) -> Result<Self> {
-        let head = shape.init(options.seed, device)?;
-        let state = RunState { options: options.clone(), shape: *shape, history: Vec::new(), best_epoch: 0 };
-        Ok(Self { best: head.tensors()?, state, head, optimiser: optimiser(options) })
+impl<T: Trainee> Run<T> {
+    fn begin(trainee: &T, options: &FitOptions, device: &Device) -> Result<Self> {
+        let model = trainee.begin(options.seed, device)?;
+        let state = RunState { options: options.clone(), shape: trainee.plan(), history: Vec::new(), best_epoch: 0 };
+        Ok(Self { best: trainee.tensors(&model)?, state, model, optimiser: optimiser(options) })
     }
 
     fn is_done(&self, options: &FitOptions) -> bool {
@@ -320,18 +458,18 @@ impl Run {
         n_epochs >= options.epochs || n_epochs >= self.state.best_epoch + options.patience.max(1)
     }
 
-    fn add(&mut self, point: EpochPoint) -> Result<()> {
+    fn add(&mut self, trainee: &T, point: EpochPoint) -> Result<()> {
         let loss = |p: &EpochPoint| p.validation_loss.unwrap_or(f64::INFINITY);
         if self.state.history.iter().all(|p| loss(&point) < loss(p)) {
             self.state.best_epoch = point.epoch;
-            self.best = self.head.tensors()?;
+            self.best = trainee.tensors(&self.model)?;
         }
         self.state.history.push(point);
         Ok(())
     }
 
     /// Written beside the last checkpoint, which then makes way: a kill leaves one of the two whole.
-    fn save(&self, folder: &Path) -> Result<()> {
+    fn save(&self, trainee: &T, folder: &Path) -> Result<()> {
         let io = |source| Error::Io { what: "writing a checkpoint".to_owned(), source };
         let (next, old, current) = (folder.join("next"), folder.join("old"), folder.join(CURRENT));
         let record = self.optimiser.to_record().into_bytes().map_err(|e| io(std::io::Error::other(e.to_string())))?;
@@ -341,7 +479,7 @@ impl Run {
             }
         }
         fs::create_dir_all(&next).map_err(io)?;
-        fs::write(next.join(HEAD), bytes_of(&self.head.tensors()?)).map_err(io)?;
+        fs::write(next.join(HEAD), bytes_of(&trainee.tensors(&self.model)?)).map_err(io)?;
         fs::write(next.join(BEST), bytes_of(&self.best)).map_err(io)?;
         fs::write(next.join(OPTIMISER), &record[..]).map_err(io)?;
         let state = serde_json::to_vec_pretty(&self.state).map_err(|e| io(e.into()))?;
@@ -357,7 +495,7 @@ impl Run {
     }
 
     /// `None` if there is no checkpoint, or one of other options.
-    fn resume(folder: &Path, shape: &HeadShape, options: &FitOptions, device: &Device) -> Result<Option<Self>> {
+    fn resume(trainee: &T, folder: &Path, options: &FitOptions, device: &Device) -> Result<Option<Self>> {
         let Some(current) = [CURRENT, "next", "old"].iter().map(|n| folder.join(n)).find(|f| f.join(STATE).is_file())
         else {
             return Ok(None);
@@ -365,17 +503,17 @@ impl Run {
         let read = |file: &str| {
             fs::read(current.join(file)).map_err(|source| Error::Io { what: format!("reading {file}"), source })
         };
-        let state: RunState = serde_json::from_slice(&read(STATE)?)
+        let state: RunState<T::Plan> = serde_json::from_slice(&read(STATE)?)
             .map_err(|e| Error::InvalidConfig { file: STATE.to_owned(), reason: e.to_string() })?;
-        if state.options != *options || state.shape != *shape {
+        if state.options != *options || state.shape != trainee.plan() {
             return Ok(None);
         }
         let damaged = |reason: String| Error::DamagedWeights { file: OPTIMISER.to_owned(), reason };
-        let head = shape.read(&Safetensors::from_bytes(read(HEAD)?, HEAD)?, device)?;
-        let best = shape.read(&Safetensors::from_bytes(read(BEST)?, BEST)?, device)?.tensors()?;
+        let model = trainee.read(Safetensors::from_bytes(read(HEAD)?, HEAD)?, device)?;
+        let best = trainee.tensors(&trainee.read(Safetensors::from_bytes(read(BEST)?, BEST)?, device)?)?;
         let record =
             OptimizerRecord::from_bytes(Bytes::from_bytes_vec(read(OPTIMISER)?)).map_err(|e| damaged(e.to_string()))?;
-        Ok(Some(Self { state, head, optimiser: optimiser(options).load_record(record), best }))
+        Ok(Some(Self { state, model, optimiser: optimiser(options).load_record(record), best }))
     }
 }
 
@@ -383,7 +521,7 @@ fn optimiser(options: &FitOptions) -> ModuleOptimizer {
     AdamWConfig::new().with_weight_decay(options.weight_decay).with_epsilon(1e-8).init()
 }
 
-fn bytes_of(tensors: &[NamedTensor]) -> Vec<u8> {
+pub(super) fn bytes_of(tensors: &[NamedTensor]) -> Vec<u8> {
     let named: Vec<(&str, Vec<usize>, Vec<f32>)> =
         tensors.iter().map(|(name, shape, values)| (name.as_str(), shape.clone(), values.clone())).collect();
     to_safetensors(&named)

@@ -1,7 +1,7 @@
 //! From a manifest to heads: features, training, calibration, fusion, in the order in which they need each other.
 //!
 //! Everything slow is kept in the run's folder and found again: encoder states in `cache`, checkpoints in
-//! `seed-N/checkpoints`, transcripts in `words.jsonl`. A run that was killed is started again by the same command and
+//! `seed-N/checkpoints`, those of adapters in `seed-N/lora/checkpoints`, transcripts in `words.jsonl`. A run that was killed is started again by the same command and
 //! ends with the same heads.
 
 use std::collections::HashMap;
@@ -12,12 +12,14 @@ use serde::{Deserialize, Serialize};
 use super::batches::TrainingClip;
 use super::calibrate::{HeardAndWritten, Outcome, TradeOff, Truth, calibrate, fit_fusion};
 use super::evaluation::EpochPoint;
-use super::export::{REJECTION_CLASSES, TrainedHead, rounded};
+use super::export::{REJECTION_CLASSES, TrainedHead, TrainedLora, rounded};
 use super::feature_store::{FeatureKey, FeatureStore};
 use super::features::{FeatureMaker, FeatureOptions, Sound, Wanted};
 use super::fit::{FitEvent, FitOptions, TrainingSet, checkpoint_folder, fit, logits_of};
+use super::lora::FrozenLayers;
+use super::lora_fit::{LoraInputs, LoraOptions, LoraStart, fit_lora, lora_logits};
 use super::manifest::{Example, Manifest};
-use super::model::HeadShape;
+use super::model::{HeadShape, NamedTensor};
 use super::noise::NoiseKind;
 use super::splits::{Cell, Splits};
 use super::words::{Written, hex};
@@ -25,6 +27,7 @@ use crate::audio::SAMPLE_RATE_HZ;
 use crate::error::Result;
 use crate::intent::calibration::Calibration;
 use crate::intent::label_id;
+use crate::weights::lora::LORA_PREFIX;
 use crate::weights::safetensors::Safetensors;
 
 /// Kinds in a manifest that are no speech.
@@ -58,6 +61,9 @@ pub struct TrainPlan {
     pub fit: FitOptions,
     /// For the thresholds.
     pub trade_off: TradeOff,
+    /// Adapters on the last encoder layers, trained together with the head after it was trained alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraOptions>,
 }
 
 /// A clip with what is to be learned from it.
@@ -196,6 +202,8 @@ pub struct SeedRun {
     pub outcome: Outcome,
     /// The share of each encoder state, the embedded input first.
     pub layer_shares: Vec<f32>,
+    /// The logits of the held-out clips, as [`Prepared`] has them.
+    held_out_logits: Vec<Vec<f32>>,
 }
 
 impl Prepared {
@@ -236,9 +244,7 @@ impl Prepared {
         let fitted = fit(&shape, &options, &set, Some(&checkpoint_folder(folder)), on_event)?;
         let tensors = rounded(fitted.tensors);
         let logits = self.held_out_logits(&shape, &tensors, plan)?;
-        let scored: Vec<(Vec<f32>, Truth, f64)> =
-            logits.into_iter().zip(&self.held_out).map(|(row, (_, truth, _))| (row, *truth, 1.0)).collect();
-        let (calibration, outcome) = calibrate(&scored, self.n_labels, &plan.trade_off);
+        let (calibration, outcome) = self.calibrated(&logits, plan);
         let layer_shares = crate::intent::calibration::softmax(&tensors[0].2);
         let head = TrainedHead {
             tensors,
@@ -247,23 +253,99 @@ impl Prepared {
             labels: labels.to_vec(),
             base: base.to_owned(),
             calibration,
+            lora: None,
         };
-        Ok(SeedRun { head, history: fitted.history, best_epoch: fitted.best_epoch, outcome, layer_shares })
+        Ok(SeedRun {
+            head,
+            history: fitted.history,
+            best_epoch: fitted.best_epoch,
+            outcome,
+            layer_shares,
+            held_out_logits: logits,
+        })
     }
 
-    fn held_out_logits(
+    /// What adapters are trained on: `inputs` are the same clips as here, prepared at full rate
+    /// ([`FeatureMaker::at_full_rate`]), and `frozen` the layers that they enter.
+    ///
+    /// # Errors
+    /// [`crate::Error::ShapeMismatch`] if they are of another encoder.
+    pub fn lora_inputs(&self, inputs: Self, frozen: FrozenLayers) -> Result<LoraInputs> {
+        let clips = |prepared: &Self| -> Vec<FeatureKey> {
+            prepared.train.iter().chain(&prepared.validation).flat_map(|clip| clip.keys.iter().copied()).collect()
+        };
+        let of = clips(self).into_iter().zip(clips(&inputs)).collect();
+        LoraInputs::new(inputs.store, of, frozen)
+    }
+
+    /// Trains the head of `run` on together with adapters, and calibrates it anew. If no epoch is better on held-out
+    /// clips than the head alone, that stays as it is; the epochs are in the history all the same.
+    ///
+    /// # Errors
+    /// As [`fit_lora`].
+    pub fn adapt(
         &self,
-        shape: &HeadShape,
-        tensors: &[super::model::NamedTensor],
         plan: &TrainPlan,
-    ) -> Result<Vec<Vec<f32>>> {
+        seed: u64,
+        inputs: &LoraInputs,
+        mut run: SeedRun,
+        folder: &Path,
+        on_event: &mut dyn FnMut(FitEvent),
+    ) -> Result<SeedRun> {
+        let Some(options) = &plan.lora else { return Ok(run) };
+        let n_before = run.history.len();
+        let later = |point: EpochPoint| EpochPoint { epoch: point.epoch + n_before, ..point };
+        let set = TrainingSet { store: &self.store, train: self.train.clone(), validation: self.validation.clone() };
+        let start =
+            LoraStart { tensors: &run.head.tensors, shape: &run.head.shape, position_stride: run.head.position_stride };
+        let checkpoints = checkpoint_folder(&folder.join("lora"));
+        let fitted = fit_lora(&start, options, seed, &set, inputs, Some(&checkpoints), &mut |event| {
+            on_event(match event {
+                FitEvent::Resumed { epoch } => FitEvent::Resumed { epoch: epoch + n_before },
+                FitEvent::Step { epoch, step, n_steps, loss } => {
+                    FitEvent::Step { epoch: epoch + n_before, step, n_steps, loss }
+                }
+                FitEvent::Epoch(point) => FitEvent::Epoch(later(point)),
+            });
+        })?;
+        let loss = |history: &[EpochPoint]| {
+            history.iter().filter_map(|point| point.validation_loss).fold(f64::INFINITY, f64::min)
+        };
+        let is_better = loss(&fitted.history) < loss(&run.history);
+        if is_better {
+            let spec = options.spec(&run.head.shape)?;
+            let tensors = rounded(fitted.tensors);
+            let items = self.held_out_items();
+            let logits = lora_logits(&start, options, &self.store, inputs, &tensors, &items)?;
+            let (adapters, tensors): (Vec<NamedTensor>, _) =
+                tensors.into_iter().partition(|(name, _, _)| name.starts_with(LORA_PREFIX));
+            (run.head.calibration, run.outcome) = self.calibrated(&logits, plan);
+            run.layer_shares = crate::intent::calibration::softmax(&tensors[0].2);
+            run.head.tensors = tensors;
+            run.head.lora = Some(TrainedLora { spec, tensors: adapters });
+            run.held_out_logits = logits;
+            run.best_epoch = n_before + fitted.best_epoch;
+        }
+        run.history.extend(fitted.history.into_iter().map(later));
+        Ok(run)
+    }
+
+    fn calibrated(&self, logits: &[Vec<f32>], plan: &TrainPlan) -> (Calibration, Outcome) {
+        let scored: Vec<(Vec<f32>, Truth, f64)> =
+            logits.iter().zip(&self.held_out).map(|(row, (_, truth, _))| (row.clone(), *truth, 1.0)).collect();
+        calibrate(&scored, self.n_labels, &plan.trade_off)
+    }
+
+    fn held_out_items(&self) -> Vec<(FeatureKey, usize)> {
+        self.held_out.iter().map(|(key, truth, _)| (*key, truth.class(self.n_labels))).collect()
+    }
+
+    fn held_out_logits(&self, shape: &HeadShape, tensors: &[NamedTensor], plan: &TrainPlan) -> Result<Vec<Vec<f32>>> {
         let named: Vec<(&str, Vec<usize>, Vec<f32>)> =
             tensors.iter().map(|(name, shape, values)| (name.as_str(), shape.clone(), values.clone())).collect();
         let source = Safetensors::from_bytes(crate::weights::to_safetensors(&named), "model.safetensors")?;
         let head = shape.read(&source, &burn::tensor::Device::flex())?;
-        let items: Vec<(FeatureKey, usize)> =
-            self.held_out.iter().map(|(key, truth, _)| (*key, truth.class(self.n_labels))).collect();
-        logits_of(&head, shape, plan.fit.batch_size, &self.store, &items)
+        logits_of(&head, shape, plan.fit.batch_size, &self.store, &self.held_out_items())
     }
 
     /// Hashes of the held-out clips whose words are wanted for the fusion: `at_most`, half of them commands if there
@@ -291,15 +373,15 @@ impl Prepared {
     pub fn fuse(
         &self,
         plan: &TrainPlan,
-        head: &TrainedHead,
+        run: &SeedRun,
         words: &HashMap<String, Written>,
     ) -> Result<Option<(Calibration, Outcome)>> {
+        let head = &run.head;
         let Some(classes) = head.labels.iter().map(|label| label_id(label)).collect::<Option<Vec<usize>>>() else {
             return Ok(None);
         };
-        let logits = self.held_out_logits(&head.shape, &head.tensors, plan)?;
         let mut clips = Vec::new();
-        for (row, (_, truth, content)) in logits.iter().zip(&self.held_out) {
+        for (row, (_, truth, content)) in run.held_out_logits.iter().zip(&self.held_out) {
             let Some(ranking) = content.and_then(|content| words.get(&hex(&content))).and_then(Written::rank) else {
                 continue;
             };

@@ -6,8 +6,8 @@
 //! time, so that loading never holds the model twice.
 //!
 //! Read in this order: this file, [`safetensors`], [`pytorch`] (with `pytorch_container`, `pickle`, `pickle_value`),
-//! [`ctranslate2`] (with [`key_map`]); [`shards`], [`renamed`] and [`overlay`], which make one source of others;
-//! [`folder`], [`hub`].
+//! [`ctranslate2`] (with [`key_map`]); [`shards`], [`renamed`], [`overlay`] and [`lora`], which make one source of
+//! others; [`folder`], [`hub`].
 
 pub mod ctranslate2;
 pub mod folder;
@@ -28,6 +28,7 @@ mod hub_refusal;
 #[cfg(feature = "hub")]
 mod hub_store;
 pub mod key_map;
+pub mod lora;
 pub mod overlay;
 mod pickle;
 mod pickle_value;

@@ -11,11 +11,14 @@
 //! | `whisper.model.encoder.…`, `intent_classifier.0.…` | a Whisper inside somebody's module, a head of two layers |
 //! | `transcription_model.model.…`, `classification_model.…` | `WhisperForMultiTask`, with or without an encoder of its own for the head |
 //! | `classifier.…` and no encoder | a head alone, for the base that `config.json` names |
+//! | `lora.…` beside such a head | adapters on that base's encoder ([`crate::weights::lora`]) |
 //! | `wav2vec2.…`, `lm_head.…` | `Wav2Vec2ForCTC` |
 //!
 //! A name that fits nowhere keeps its own, so that strict loading reports it as unused.
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use crate::weights::lora::LORA_PREFIX;
 
 /// What modules call a linear classifier, or a sequence of layers that ends in one.
 const CLASSIFIERS: [&str; 6] = [
@@ -67,6 +70,8 @@ pub(crate) struct HeadNames {
     pub(crate) names: Names,
     /// `model.encoder.…` of an encoder that only the head reads.
     pub(crate) own_encoder: Option<Names>,
+    /// `lora.…`: adapters that make the base's encoder the head's own.
+    pub(crate) lora: Names,
 }
 
 /// Tells the layout from every tensor's name.
@@ -82,8 +87,9 @@ pub(crate) fn layout_of(names: &[String]) -> Layout {
     let mut rest: BTreeSet<&str> = names.iter().map(String::as_str).collect();
     let Some(root) = encoders.first().copied() else {
         let (names, rest) = head_names(rest);
+        let (lora, rest) = rest.into_iter().partition(|(name, _)| name.starts_with(LORA_PREFIX));
         return match names {
-            Some(names) => Layout::HeadAlone { head: HeadNames { names, own_encoder: None }, rest },
+            Some(names) => Layout::HeadAlone { head: HeadNames { names, own_encoder: None, lora }, rest },
             None => Layout::Unknown,
         };
     };
@@ -105,7 +111,7 @@ pub(crate) fn layout_of(names: &[String]) -> Layout {
         body.insert(shown, name);
     }
     let head = match (head, own_encoder) {
-        (Some(names), own_encoder) => Some(HeadNames { names, own_encoder }),
+        (Some(names), own_encoder) => Some(HeadNames { names, own_encoder, lora: Names::new() }),
         (None, Some(encoder)) => {
             // An encoder that nothing reads is reported under its own names.
             body.extend(encoder.into_values().map(|name| (name.clone(), name)));
@@ -304,6 +310,17 @@ mod tests {
             panic!("no head")
         };
         assert_eq!((head.names.len(), rest.len()), (3, 1));
+        let adapters = ["lora.layers.4.q_proj.a", "lora.layers.4.q_proj.b"];
+        let Layout::HeadAlone { head, rest } =
+            layout(&[&["classifier.weight", "classifier.bias"][..], &adapters].concat())
+        else {
+            panic!("no head")
+        };
+        assert_eq!((head.names.len(), rest.len()), (2, 0));
+        assert!(head.lora.keys().eq(adapters));
+        // On a whole Whisper they belong to nothing, and are reported.
+        let (body, ..) = whisper(&[&BODY[..], &["classifier.weight", adapters[0]]].concat());
+        assert!(body.contains_key(adapters[0]));
         assert_eq!(layout(&["wav2vec2.a", "lm_head.weight"]), Layout::Wav2Vec2 { has_ctc: true });
         assert_eq!(layout(&["wav2vec2.a"]), Layout::Wav2Vec2 { has_ctc: false });
         assert_eq!(layout(&["bert.embeddings.word_embeddings.weight"]), Layout::Unknown);

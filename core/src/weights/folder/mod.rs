@@ -120,7 +120,7 @@ pub struct HeadFiles {
     pub problem: Option<Error>,
     /// `head.…`
     pub weights: Arc<dyn WeightSource>,
-    /// `model.encoder.…` of an encoder that only the head reads.
+    /// `model.encoder.…` of an encoder that only the head reads: stored with it, or the base's with adapters added in.
     pub own_encoder: Option<Arc<dyn WeightSource>>,
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::files::{Files, not_found};
@@ -14,6 +15,7 @@ use crate::intent::label_files::{Labels, read_labels};
 use crate::tokenizer;
 use crate::weights::WeightSource;
 use crate::weights::ctranslate2::Ctranslate2;
+use crate::weights::lora::{LoraMerged, LoraSpec};
 use crate::weights::renamed::Renamed;
 use crate::whisper::config::invalid;
 use crate::whisper::model::encoder_tensors;
@@ -165,9 +167,24 @@ impl Opened<'_> {
         read_labels(intent_labels.as_deref(), label_map.as_deref(), self.config)
     }
 
+    /// The base's encoder with a head's adapters added in; `None` if it has none.
+    fn adapted(&self, lora: Names, base: &WhisperFiles) -> Result<Option<Arc<dyn WeightSource>>> {
+        let spec = match (self.config.get("lora").filter(|lora| !lora.is_null()), lora.is_empty()) {
+            (Some(spec), _) => LoraSpec::deserialize(spec).map_err(|e| invalid("config.json", format!("lora: {e}")))?,
+            (None, true) => return Ok(None),
+            (None, false) => {
+                let reason = "the weights hold adapters (lora.…), which it does not describe: \"lora\" is missing";
+                return Err(invalid("config.json", reason.to_owned()));
+            }
+        };
+        let adapters = Renamed::new(Arc::clone(&self.weights), lora);
+        let merged = LoraMerged::new(Arc::clone(&base.weights), Arc::new(adapters), &spec, &base.config)?;
+        Ok(Some(Arc::new(merged)))
+    }
+
     pub(super) fn head_alone(
         self,
-        head: HeadNames,
+        mut head: HeadNames,
         options: &OpenOptions,
         find_base: &mut dyn FnMut(Option<&str>) -> Result<Base>,
     ) -> Result<ModelFolder> {
@@ -196,8 +213,10 @@ impl Opened<'_> {
                 ));
             }
         };
+        let own_encoder = self.adapted(std::mem::take(&mut head.lora), files)?;
         let no_body = Names::new();
-        folder.head = Some(self.head(head, &no_body, &files.config, window, &mut folder.fallbacks)?);
+        let head = self.head(head, &no_body, &files.config, window, &mut folder.fallbacks)?;
+        folder.head = Some(HeadFiles { own_encoder, ..head });
         folder.base = Some(base);
         folder.name = self.files.name();
         folder.architecture = architecture(self.config).unwrap_or("OkyeameIntentHead").to_owned();
