@@ -20,6 +20,7 @@ use okyeame_core::audio::{HOP_LENGTH, LogMelExtractor};
 use okyeame_core::intent::calibration::softmax;
 use okyeame_core::intent::head::{HeadActivation, HeadPooling, HeadSpec, HeadWindow, IntentHead};
 use okyeame_core::intent::label_files::{check_count, read_labels};
+use okyeame_core::intent::reader::Alphabet;
 use okyeame_core::weights::pytorch::{PytorchFile, PytorchLimits};
 use okyeame_core::weights::renamed::Renamed;
 use okyeame_core::weights::safetensors::Safetensors;
@@ -173,6 +174,7 @@ impl Folder {
             window,
             activation,
             pooling: HeadPooling::Mean,
+            alphabet: Alphabet::default(),
         };
         let expected = IntentHead::expected_tensors(&spec, &shown).unwrap();
         assert_eq!(expected.len(), self.names.len(), "{}: every name is expected", self.name);
@@ -191,7 +193,7 @@ impl Folder {
         } else {
             vec![encoder.forward(mel.tensor()).unwrap()]
         };
-        block_on(head.classify(states)).unwrap()
+        block_on(head.classify(states)).unwrap().into_iter().map(|answer| answer.logits).collect()
     }
 
     #[track_caller]

@@ -1,4 +1,5 @@
-"""Makes a corpus of spoken Twi shop commands: audio/*.wav (16 kHz, mono, 16 bit) and manifest.csv.
+"""Makes a corpus of spoken Twi shop commands: audio/*.wav (16 kHz, mono, 16 bit), manifest.csv, and phrases.csv with more sentences of
+the same wordings, to be read only.
 
 Texts: core/data/phrases.tsv and wordings.tsv of this folder, their placeholders filled from core/data/slot_values.tsv and
 numbers.tsv; about 45 % of the commands get a polite word, a hesitation or a particle. Speech that is no command comes from
@@ -306,6 +307,25 @@ def work_list(clips: int, out_of_scope: int, seed: int, everyone: list[voices.Vo
     return out
 
 
+def phrases(fillings: int, seed: int) -> list[list[str]]:
+    """Sentences to read, not to be spoken: each wording in several fillings."""
+    fillers, rng = Fillers(), random.Random(f"{seed} phrases")
+    said: dict[str, list[str]] = {}
+    for label, wordings in sorted(command_wordings(fillers).items()):
+        for wording in wordings:
+            for _ in range(fillings):
+                text, _ = filled(*rng.choice(wording.templates), wording.language, fillers, rng)
+                text = with_extras(text, wording.language, 0.45, rng)
+                said.setdefault(text, [text, label, wording.id])
+    for wording in other_wordings():
+        for _ in range(max(1, fillings // 3)):
+            text = wording.templates[0][0]
+            if wording.language in ("tw", "tw-en", "en"):
+                text = with_extras(text, wording.language, 0.4, rng)
+            said.setdefault(text, [text, "none", wording.id])
+    return list(said.values())
+
+
 def _rounds(wordings: list[Wording], wanted: int, make, rng: random.Random) -> list[Clip]:
     """Round after round over all wordings in a new order, until there are enough clips."""
     out: list[Clip] = []
@@ -367,6 +387,7 @@ def main() -> int:
     parser.add_argument("--out", required="--list-voices" not in sys.argv, metavar="DIR", help="folder to write audio/ and manifest.csv into")
     parser.add_argument("--clips", type=int, default=24_000, help="spoken commands, shared evenly by the intents (default %(default)s)")
     parser.add_argument("--out-of-scope", type=int, default=4_000, help="clips that are no command (default %(default)s)")
+    parser.add_argument("--fillings", type=int, default=15, help="sentences of each wording in phrases.csv, which nobody speaks (default %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="another seed, another corpus (default %(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="processes that speak (default %(default)s); the result is the same")
     parser.add_argument("--voices", default="*", metavar="PATTERN", help="names with *, comma-separated (default: all)")
@@ -397,6 +418,8 @@ def main() -> int:
     (out / "audio").mkdir(parents=True, exist_ok=True)
     work = work_list(args.clips, args.out_of_scope, args.seed, everyone)
     note(f"{len(work)} clips to speak, {len(everyone)} voices")
+    with open(out / "phrases.csv", "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["text", "intent", "wording"], *phrases(args.fillings, args.seed)])
     seconds: dict[str, float] = {}
     trouble: list[str] = []
     by_path = {c.path: c for c in work}

@@ -7,19 +7,23 @@
 //!
 //! | tensor | shape | |
 //! |---|---|---|
-//! | `head.layer_weights` | `[n_layer + 1]` | optional: all hidden states are summed by its softmax |
+//! | `head.layer_weights` | `[n_layer + 1]` | optional: all hidden states are summed by its softmax; attentive pooling: the last ones, if there are fewer |
 //! | `head.projector.weight`, `.bias` | `[d, n_state]`, `[d]` | optional: linear, before pooling |
-//! | `head.context.weight`, `.bias` | `[d, d, 3]`, `[d]` | attentive pooling only: convolution, gelu and residual |
+//! | `head.context.weight`, `.bias` | `[d, d, k]`, `[d]` | attentive pooling only: convolution, gelu and residual; k odd. Then `head.context_2`, … |
 //! | `head.attention.weight`, `.bias` | `[a, d]`, `[a]` | attentive pooling only: linear and tanh |
 //! | `head.scores.weight`, `.bias` | `[n_pool, a]`, `[n_pool]` | attentive pooling only: a score per position and pool |
 //! | `head.hidden.weight`, `.bias` | `[h, d]` or `[h, 2 d]`, `[h]` | optional: linear and activation, after pooling |
 //! | `head.classifier.weight`, `.bias` | `[n_classes, h]`, `[n_classes]` | |
+//! | `head.letters.weight`, `.bias` | `[1 + n_letters, d]`, `[1 + n_letters]` | attentive pooling only, optional: a letter for each position |
+//! | `head.reader.weight`, `.bias` | `[r, n_buckets]`, `[r]` | with letters, optional: embeddings of their n-grams |
+//! | `head.reader_classifier.weight` | `[n_classes, r]` | with the reader: added to the classifier's logits |
 //!
 //! Each bias is optional. Two ways to one vector ([`HeadPooling`]):
 //! - **mean**, transformers' own. One deviation: the mean over positions is taken first. The layer sum and the projector
 //!   are linear, so the answer is the same but for rounding, and they meet one row instead of 1500.
 //! - **attentive statistics**, this project's ([`super::pooling`]): states averaged over a few positions, normalised,
-//!   summed, projected, seen with their neighbours, then weighted mean and deviation.
+//!   summed, projected, seen with their neighbours, then weighted mean and deviation. Such a head may also write down the
+//!   letters that it hears and judge by what they say ([`super::reader`]).
 //!
 //! What the logits are worth is said by [`super::calibration`]. Long for its tests, which reckon each part by hand.
 
@@ -28,8 +32,10 @@ use burn::tensor::{Device, FloatDType, Tensor, activation};
 use crate::error::{Error, Result};
 use crate::intent::calibration::softmax;
 use crate::intent::pooling::{attentive_statistics, average_positions, normalise_positions};
+use crate::intent::reader::{Alphabet, Reader};
 use crate::kernels::{self, Activation, Conv1d, Conv1dShape, Linear};
 use crate::weights::{Checkpoint, WeightSource};
+use crate::whisper::config::invalid;
 
 /// Most classes that a head may have.
 pub const MAX_LABELS: usize = 100_000;
@@ -37,8 +43,12 @@ pub const MAX_LABELS: usize = 100_000;
 const MAX_WIDTH: usize = 16_384;
 
 const LAYER_WEIGHTS: &str = "head.layer_weights";
-/// Positions that the context convolution sees.
-pub const CONTEXT_KERNEL: usize = 3;
+/// Most context convolutions, one after the other.
+pub const MAX_CONTEXTS: usize = 4;
+/// Most positions that a context convolution sees.
+const MAX_CONTEXT_KERNEL: usize = 31;
+/// Most n-grams that a reader tells apart.
+const MAX_BUCKETS: usize = 1 << 20;
 /// Most positions that are averaged into one: 2 s.
 pub const MAX_POSITION_STRIDE: usize = 100;
 
@@ -89,7 +99,7 @@ impl HeadWindow {
 }
 
 /// What a head stands on, and what its tensors do not tell.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HeadSpec {
     /// Width of the encoder.
     pub n_state: usize,
@@ -101,28 +111,46 @@ pub struct HeadSpec {
     pub activation: HeadActivation,
     /// From positions to one vector.
     pub pooling: HeadPooling,
+    /// What `head.letters` names; empty where there is none.
+    pub alphabet: Alphabet,
 }
 
 /// A classifier over the encoder's states.
 #[derive(Debug, Clone)]
 pub struct IntentHead {
     spec: HeadSpec,
-    /// `[n_layer + 1]`, their softmax
+    /// Of the last hidden states, their softmax
     layer_weights: Option<Vec<f32>>,
     projector: Option<Linear>,
     attention: Option<Attention>,
     hidden: Option<Linear>,
     classifier: Linear,
+    reader: Option<Reader>,
     n_parameters: u64,
+}
+
+/// A head's answer to one clip.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct HeadAnswer {
+    /// `[n_classes]`
+    pub logits: Vec<f32>,
+    /// The letters that it heard; `None` from a head that writes none.
+    pub letters: Option<String>,
+}
+
+/// The name of the n-th context convolution, from 0.
+pub(crate) fn context_name(at: usize) -> String {
+    if at == 0 { "context".to_owned() } else { format!("context_{}", at + 1) }
 }
 
 /// What attentive pooling has of its own.
 #[derive(Debug, Clone)]
 struct Attention {
     position_stride: usize,
-    context: Option<Conv1d>,
+    contexts: Vec<Conv1d>,
     hidden: Linear,
     scores: Linear,
+    letters: Option<Linear>,
 }
 
 impl IntentHead {
@@ -134,27 +162,35 @@ impl IntentHead {
     pub fn expected_tensors(spec: &HeadSpec, weights: &dyn WeightSource) -> Result<Vec<(String, Vec<usize>)>> {
         let shape_of = |name: &str| weights.shape(name);
         let mut tensors = Vec::new();
-        if shape_of(LAYER_WEIGHTS).is_some() {
-            tensors.push((LAYER_WEIGHTS.to_owned(), vec![spec.n_layer + 1]));
-        }
         let is_attentive = spec.pooling != HeadPooling::Mean;
-        // (layer, most rows, whether it must be there, its input's width times what pooling makes of it)
-        let layers: &[(&str, usize, bool)] = match spec.pooling {
-            HeadPooling::Mean => {
-                &[("projector", MAX_WIDTH, false), ("hidden", MAX_WIDTH, false), ("classifier", MAX_LABELS, true)]
-            }
-            HeadPooling::AttentiveStatistics { .. } => &[
-                ("projector", MAX_WIDTH, true),
-                ("context", MAX_WIDTH, false),
-                ("attention", MAX_WIDTH, true),
-                ("scores", MAX_WIDTH, true),
-                ("hidden", MAX_WIDTH, false),
-                ("classifier", MAX_LABELS, true),
+        if let Some(shape) = shape_of(LAYER_WEIGHTS) {
+            let n_states = match shape.as_slice() {
+                [n] if is_attentive && (1..=spec.n_layer).contains(n) => *n,
+                _ => spec.n_layer + 1,
+            };
+            tensors.push((LAYER_WEIGHTS.to_owned(), vec![n_states]));
+        }
+        // (layer, most rows, whether it must be there), each on what the one before gives
+        let layers: Vec<(String, usize, bool)> = match spec.pooling {
+            HeadPooling::Mean => vec![
+                ("projector".to_owned(), MAX_WIDTH, false),
+                ("hidden".to_owned(), MAX_WIDTH, false),
+                ("classifier".to_owned(), MAX_LABELS, true),
             ],
+            HeadPooling::AttentiveStatistics { .. } => [("projector".to_owned(), MAX_WIDTH, true)]
+                .into_iter()
+                .chain((0..MAX_CONTEXTS).map(|at| (context_name(at), MAX_WIDTH, false)))
+                .chain([
+                    ("attention".to_owned(), MAX_WIDTH, true),
+                    ("scores".to_owned(), MAX_WIDTH, true),
+                    ("hidden".to_owned(), MAX_WIDTH, false),
+                    ("classifier".to_owned(), MAX_LABELS, true),
+                ])
+                .collect(),
         };
         let mut d_input = spec.n_state;
         let mut d_pooled = 0;
-        for (layer, max_rows, is_needed) in layers.iter().copied() {
+        for (layer, max_rows, is_needed) in layers {
             let (weight, bias) = (format!("head.{layer}.weight"), format!("head.{layer}.bias"));
             let bias_shape = shape_of(&bias);
             let weight_shape = match shape_of(&weight) {
@@ -170,25 +206,29 @@ impl IntentHead {
                     vec![format!("{weight}: expected 1 to {max_rows} rows, got {shape:?}")],
                 ));
             }
-            let is_context = is_attentive && layer == "context";
-            let needed_rows = match layer {
+            let is_context = layer.starts_with("context");
+            let needed_rows = match layer.as_str() {
                 // The residual goes around it.
-                "context" if is_attentive => Some(d_input),
+                _ if is_context => Some(d_input),
                 // Each pool has its own share of the channels.
                 "scores" if d_pooled % n_rows != 0 => Some(d_pooled),
                 _ => None,
             };
             let n_rows = needed_rows.unwrap_or(n_rows);
-            let kernel = is_context.then_some(CONTEXT_KERNEL);
+            let kernel = is_context.then(|| match shape.get(2) {
+                Some(k) if k % 2 == 1 && *k <= MAX_CONTEXT_KERNEL => *k,
+                _ => 3,
+            });
             tensors.push((weight, [n_rows, d_input].into_iter().chain(kernel).collect()));
             if bias_shape.is_some() {
                 tensors.push((bias, vec![n_rows]));
             }
             d_input = n_rows;
             if is_attentive {
-                match layer {
+                match layer.as_str() {
                     "projector" => d_pooled = n_rows,
                     "scores" => d_input = 2 * d_pooled,
+                    "classifier" => tensors.extend(letter_tensors(spec, weights, d_pooled, n_rows)?),
                     _ => {}
                 }
             }
@@ -221,33 +261,43 @@ impl IntentHead {
         let attention = match spec.pooling {
             HeadPooling::Mean => None,
             HeadPooling::AttentiveStatistics { position_stride } => {
-                let context = match n_rows_of("head.context.weight") {
-                    None => None,
-                    Some(d) => {
-                        let shape = Conv1dShape {
-                            d_input: d,
-                            d_output: d,
-                            kernel_size: CONTEXT_KERNEL,
-                            stride: 1,
-                            padding: CONTEXT_KERNEL / 2,
-                            groups: 1,
-                        };
-                        let bias = n_rows_of("head.context.bias").map(|_| checkpoint.take("head.context.bias"));
-                        Some(Conv1d::new(&checkpoint.take("head.context.weight")?, bias.transpose()?, shape, device))
-                    }
-                };
+                let mut contexts = Vec::new();
+                for name in (0..MAX_CONTEXTS).map(context_name) {
+                    let (weight, bias) = (format!("head.{name}.weight"), format!("head.{name}.bias"));
+                    let Some((_, shape)) = expected.iter().find(|(n, _)| *n == weight) else { continue };
+                    let shape = Conv1dShape {
+                        d_input: shape[1],
+                        d_output: shape[0],
+                        kernel_size: shape[2],
+                        stride: 1,
+                        padding: shape[2] / 2,
+                        groups: 1,
+                    };
+                    let bias = n_rows_of(&bias).map(|_| checkpoint.take(&bias)).transpose()?;
+                    contexts.push(Conv1d::new(&checkpoint.take(&weight)?, bias, shape, device));
+                }
                 let there = "expected_tensors names it or fails";
                 Some(Attention {
                     position_stride,
-                    context,
+                    contexts,
                     hidden: linear("attention")?.expect(there),
                     scores: linear("scores")?.expect(there),
+                    letters: linear("letters")?,
                 })
             }
+        };
+        let reader = match n_rows_of("head.reader.weight") {
+            None => None,
+            Some(d) => Some(Reader {
+                embedding: transposed(&checkpoint.take("head.reader.weight")?, d),
+                bias: checkpoint.take("head.reader.bias")?,
+                classifier: checkpoint.take("head.reader_classifier.weight")?,
+            }),
         };
         Ok(Self {
             spec,
             attention,
+            reader,
             layer_weights: layer_weights.as_deref().map(softmax),
             projector: linear("projector")?,
             hidden: linear("hidden")?,
@@ -281,20 +331,22 @@ impl IntentHead {
         self.n_parameters
     }
 
-    /// The logits of each item of the batch.
+    /// The answer to each item of the batch.
     ///
     /// # Shapes
     /// - states: one `[batch, n_ctx, n_state]`, or `n_layer + 1` of them if [`IntentHead::needs_all_states`]
-    /// - result: `batch` rows of `n_classes`
+    /// - result: `batch` answers
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] for other states, [`Error::NotFinite`] if a logit is not a number, [`Error::Device`].
-    pub async fn classify(&self, states: Vec<Tensor<3>>) -> Result<Vec<Vec<f32>>> {
+    pub async fn classify(&self, mut states: Vec<Tensor<3>>) -> Result<Vec<HeadAnswer>> {
         let shares = self.layer_weights.as_deref().unwrap_or(&[1.0]);
-        if states.len() != shares.len() {
-            let (expected, got) = (vec![shares.len()], vec![states.len()]);
+        let n_states = if self.needs_all_states() { self.spec.n_layer + 1 } else { 1 };
+        if states.len() != n_states {
+            let (expected, got) = (vec![n_states], vec![states.len()]);
             return Err(Error::ShapeMismatch { tensor: "the list of encoder states", expected, got });
         }
+        states.drain(..n_states - shares.len());
         let [batch, n_ctx, _] = states[0].dims();
         let expected = [batch.max(1), n_ctx.max(1), self.spec.n_state];
         if let Some(got) = states.iter().map(|s| s.dims()).find(|got| *got != expected) {
@@ -304,10 +356,10 @@ impl IntentHead {
                 got: got.to_vec(),
             });
         }
-        let mut x = match &self.attention {
-            None => self.mean(states, shares),
+        let (mut x, letters) = match &self.attention {
+            None => (self.mean(states, shares), None),
             Some(attention) => self.attend(attention, states, shares),
-        }; // [batch, 1, d]
+        }; // [batch, 1, d], [batch, n_positions, 1 + n_letters]
         if let Some(hidden) = &self.hidden {
             // [batch, 1, h]
             x = match self.spec.activation {
@@ -318,10 +370,22 @@ impl IntentHead {
         }
         let logits = self.classifier.forward(x, Activation::None); // [batch, 1, n_labels]
         let values = kernels::read(logits, "intent head").await?;
-        if values.iter().any(|v| !v.is_finite()) {
+        let mut answers: Vec<HeadAnswer> =
+            values.chunks(self.n_classes()).map(|row| HeadAnswer { logits: row.to_vec(), letters: None }).collect();
+        if let Some(letters) = letters {
+            let scores = kernels::read(letters, "letters").await?;
+            for (answer, scores) in answers.iter_mut().zip(scores.chunks(scores.len() / batch)) {
+                let letters = self.spec.alphabet.collapse(scores);
+                if let Some(reader) = &self.reader {
+                    answer.logits.iter_mut().zip(reader.logits(&letters)).for_each(|(logit, more)| *logit += more);
+                }
+                answer.letters = Some(letters);
+            }
+        }
+        if answers.iter().any(|answer| answer.logits.iter().any(|v| !v.is_finite())) {
             return Err(Error::NotFinite { stage: "intent head" });
         }
-        Ok(values.chunks(self.n_classes()).map(<[f32]>::to_vec).collect())
+        Ok(answers)
     }
 }
 
@@ -343,8 +407,9 @@ impl IntentHead {
         }
     }
 
-    /// `[batch, n_ctx, n_state]` each to weighted mean and deviation, `[batch, 1, 2 d]`.
-    fn attend(&self, attention: &Attention, states: Vec<Tensor<3>>, shares: &[f32]) -> Tensor<3> {
+    /// `[batch, n_ctx, n_state]` each to weighted mean and deviation, `[batch, 1, 2 d]`, and to the letters' scores,
+    /// `[batch, n_positions, 1 + n_letters]`.
+    fn attend(&self, attention: &Attention, states: Vec<Tensor<3>>, shares: &[f32]) -> (Tensor<3>, Option<Tensor<3>>) {
         let dtype = FloatDType::from(states[0].dtype());
         let x = states
             .into_iter()
@@ -358,14 +423,54 @@ impl IntentHead {
             .cast(dtype); // [batch, n_positions, n_state]
         let projector = self.projector.as_ref().expect("expected_tensors names it for attentive pooling");
         let mut x = projector.forward(x, Activation::Gelu); // [batch, n_positions, d]
-        if let Some(context) = &attention.context {
+        for context in &attention.contexts {
             x = x.clone() + context.forward(x, Activation::Gelu);
         }
+        let letters = attention.letters.as_ref().map(|letters| letters.forward(x.clone(), Activation::None));
         let hidden = activation::tanh(attention.hidden.forward(x.clone(), Activation::None));
         let scores = attention.scores.forward(hidden, Activation::None); // [batch, n_positions, n_pool]
         let single = |x: Tensor<3>| x.cast(FloatDType::F32);
-        attentive_statistics(single(x), single(scores), None).cast(dtype)
+        (attentive_statistics(single(x), single(scores), None).cast(dtype), letters)
     }
+}
+
+/// The tensors that write letters and read them, where they are there.
+fn letter_tensors(
+    spec: &HeadSpec,
+    weights: &dyn WeightSource,
+    d: usize,
+    n_classes: usize,
+) -> Result<Vec<(String, Vec<usize>)>> {
+    if spec.alphabet.is_empty() {
+        // A head's letters without their names would be thrown away unseen.
+        return match weights.shape("head.letters.weight") {
+            Some(_) => Err(invalid("config.json", "the head names letters, but \"letters\" is missing".to_owned())),
+            None => Ok(Vec::new()),
+        };
+    }
+    let n_letters = spec.alphabet.len() + 1;
+    let mut tensors =
+        vec![("head.letters.weight".to_owned(), vec![n_letters, d]), ("head.letters.bias".to_owned(), vec![n_letters])];
+    if let Some(shape) = weights.shape("head.reader.weight") {
+        let (d_reader, n_buckets) = match shape.as_slice() {
+            [d, n] if (1..=MAX_WIDTH).contains(d) && (1..=MAX_BUCKETS).contains(n) => (*d, *n),
+            _ => {
+                let expected =
+                    format!("head.reader.weight: expected [1 to {MAX_WIDTH}, 1 to {MAX_BUCKETS}], got {shape:?}");
+                return Err(mismatch(Vec::new(), vec![expected]));
+            }
+        };
+        tensors.push(("head.reader.weight".to_owned(), vec![d_reader, n_buckets]));
+        tensors.push(("head.reader.bias".to_owned(), vec![d_reader]));
+        tensors.push(("head.reader_classifier.weight".to_owned(), vec![n_classes, d_reader]));
+    }
+    Ok(tensors)
+}
+
+/// `[n_rows, n_columns]` to `[n_columns, n_rows]`.
+fn transposed(values: &[f32], n_rows: usize) -> Vec<f32> {
+    let n_columns = values.len() / n_rows.max(1);
+    (0..values.len()).map(|at| values[at % n_rows * n_columns + at / n_rows]).collect()
 }
 
 fn mismatch(missing: Vec<String>, misshapen: Vec<String>) -> Error {
@@ -383,13 +488,16 @@ mod tests {
     use crate::weights::safetensors::Safetensors;
     use crate::weights::to_safetensors;
 
-    const SPEC: HeadSpec = HeadSpec {
-        n_state: 2,
-        n_layer: 1,
-        window: HeadWindow::Full,
-        activation: HeadActivation::Relu,
-        pooling: HeadPooling::Mean,
-    };
+    fn spec() -> HeadSpec {
+        HeadSpec {
+            n_state: 2,
+            n_layer: 1,
+            window: HeadWindow::Full,
+            activation: HeadActivation::Relu,
+            pooling: HeadPooling::Mean,
+            alphabet: Alphabet::default(),
+        }
+    }
 
     type Named = (&'static str, Vec<usize>, Vec<f32>);
     type State<'a> = (&'a [f32], [usize; 3]);
@@ -405,7 +513,7 @@ mod tests {
     }
 
     /// On the CPU nothing has to be waited for.
-    fn classify(head: &IntentHead, states: &[State<'_>]) -> Result<Vec<Vec<f32>>> {
+    fn classify(head: &IntentHead, states: &[State<'_>]) -> Result<Vec<HeadAnswer>> {
         let states: Vec<Tensor<3>> = states
             .iter()
             .map(|(values, shape)| Tensor::from_data(TensorData::new(values.to_vec(), *shape), &Device::flex()))
@@ -422,13 +530,14 @@ mod tests {
 
     #[test]
     fn a_linear_head_on_the_mean() {
-        let head = load(SPEC, &[classifier(), ("head.classifier.bias", vec![3], vec![0.0, 0.5, -1.0])]).unwrap();
+        let head = load(spec(), &[classifier(), ("head.classifier.bias", vec![3], vec![0.0, 0.5, -1.0])]).unwrap();
         assert_eq!((head.n_classes(), head.n_parameters(), head.needs_all_states()), (3, 9, false));
         assert_eq!(head.window(), HeadWindow::Full);
         // means (2, 3) and (-1, 0)
         let states: &[f32] = &[1.0, 2.0, 3.0, 4.0, 0.0, -4.0, -2.0, 4.0];
         let answer = classify(&head, &[(states, [2, 2, 2])]).unwrap();
-        assert_eq!(answer, [[2.0, 3.5, 4.0], [-1.0, 0.5, -2.0]]);
+        let logits: Vec<Vec<f32>> = answer.into_iter().map(|answer| answer.logits).collect();
+        assert_eq!(logits, [[2.0, 3.5, 4.0], [-1.0, 0.5, -2.0]]);
     }
 
     #[test]
@@ -447,11 +556,11 @@ mod tests {
             (HeadActivation::Gelu, [1.954_499_7, -0.004_049_7]),
         ];
         for (activation, [a, b]) in answers {
-            let head = load(HeadSpec { activation, ..SPEC }, &tensors).unwrap();
+            let head = load(HeadSpec { activation, ..spec() }, &tensors).unwrap();
             assert!(head.needs_all_states());
             assert_eq!(head.n_parameters(), 2 + 4 + 6 + 6);
             let answer = classify(&head, &states).unwrap();
-            for (got, expected) in answer[0].iter().zip([a, b, a + b]) {
+            for (got, expected) in answer[0].logits.iter().zip([a, b, a + b]) {
                 assert!((got - expected).abs() < 1e-5, "{activation:?}: {got} against {expected}");
             }
         }
@@ -472,18 +581,18 @@ mod tests {
             (&[classifier(), zeros("head.layer_weights", &[3])], "head.layer_weights: expected [2], got [3]"),
         ];
         for (tensors, reason) in cases {
-            let error = load(SPEC, tensors).unwrap_err();
+            let error = load(spec(), tensors).unwrap_err();
             assert_eq!(error.code(), "weight_mismatch");
             assert!(error.to_string().contains(reason), "{error}");
         }
         // The projector's rows are the classifier's columns.
-        let error = load(SPEC, &[classifier(), zeros("head.projector.weight", &[5, 2])]).unwrap_err();
+        let error = load(spec(), &[classifier(), zeros("head.projector.weight", &[5, 2])]).unwrap_err();
         assert!(error.to_string().contains("head.classifier.weight: expected [3, 5], got [3, 2]"), "{error}");
     }
 
     #[test]
     fn states_that_do_not_fit_are_refused() {
-        let head = load(SPEC, &[classifier()]).unwrap();
+        let head = load(spec(), &[classifier()]).unwrap();
         let two: &[f32] = &[1.0, 2.0];
         let cases: [(&[State<'_>], &str); 5] = [
             (&[], "shape_mismatch"),

@@ -7,8 +7,8 @@
 //!   `core/data/text_match.json`, fitted by `tests/intent/fit_text_match.py`.
 //! - [`text_match`]: the known phrases, ranked against what was heard.
 //! - [`slots`]: the values in the words; [`catalogue`]: the shop's own names for them.
-//! - [`head`]: intents from the sound itself, by a classifier on the encoder's states ([`pooling`]); its classes are
-//!   named by [`label_files`], and [`calibration`] says what its numbers are worth.
+//! - [`head`]: intents from the sound itself, by a classifier on the encoder's states ([`pooling`]) and on the letters
+//!   that it hears in them ([`reader`]); its classes are named by [`label_files`], and [`calibration`] says what its numbers are worth.
 //!
 //! Knows no audio and no models; tensors in [`head`] and [`pooling`] alone.
 
@@ -20,6 +20,7 @@ pub mod label_files;
 pub mod labels;
 pub mod normalize;
 pub mod pooling;
+pub mod reader;
 pub mod slots;
 pub mod text_match;
 

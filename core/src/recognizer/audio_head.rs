@@ -53,8 +53,8 @@ impl AudioHead {
 
     /// What a clip's encoder states mean.
     pub(crate) async fn judge(&self, states: Vec<Tensor<3>>) -> Result<Verdict> {
-        let logits = self.head.classify(states).await?;
-        let HeadRanking { predictions, rejection } = self.rank(logits.first().map_or(&[][..], Vec::as_slice));
+        let answer = self.head.classify(states).await?.into_iter().next().unwrap_or_default();
+        let HeadRanking { predictions, rejection } = self.rank(&answer.logits);
         Ok(Verdict { predictions, rejection, slots: Vec::new(), source: IntentSource::AudioHead })
     }
 

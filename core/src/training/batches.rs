@@ -12,8 +12,8 @@ use crate::error::Result;
 
 /// Batches whose clips are sorted by length together.
 const SORTED_BATCHES: usize = 8;
-/// The longest clip that a batch holds, in averaged positions; what is behind is not heard. 20 s at a stride of 4.
-pub(super) const MAX_POSITIONS: usize = 250;
+/// The longest clip that a batch holds, in averaged positions; what is behind is not heard. 20 s at a stride of 2.
+pub(super) const MAX_POSITIONS: usize = 500;
 
 /// One clip to learn from: its record, or those of its copies, and its class.
 #[derive(Debug, Clone, PartialEq, Eq)]

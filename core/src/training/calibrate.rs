@@ -214,6 +214,26 @@ pub fn fit_fusion(clips: &[HeardAndWritten], trade_off: &TradeOff) -> (Fusion, O
     (fusion, outcome)
 }
 
+/// What the reader's logits are multiplied by before they are added to the sound's: the weight with which the sum, at its
+/// best temperature, is likeliest on held-out clips.
+#[must_use]
+pub fn fit_reader_weight(sound: &[Vec<f32>], read: &[Vec<f32>], classes: &[usize]) -> f32 {
+    let loss = |p: &[f64; 2]| -> f64 {
+        let [scale, weight] = p.map(|root| (root * root) as f32);
+        let clips = sound.iter().zip(read).zip(classes);
+        clips
+            .map(|((sound, read), class)| {
+                let logits: Vec<f64> = sound.iter().zip(read).map(|(s, r)| f64::from(scale * s + weight * r)).collect();
+                let max = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                logits.iter().map(|l| (l - max).exp()).sum::<f64>().ln() - (logits[*class] - max)
+            })
+            .sum()
+    };
+    let [scale, weight] = simplex_search(&loss, [0.8, 0.8]).map(|root| root * root);
+    // A sound that says nothing at all is still the one that decides where there are no letters.
+    (weight / scale.max(0.05)) as f32
+}
+
 /// Nelder and Mead, "A simplex method for function minimization", 1965, with their coefficients 1, 2, ½, ½.
 fn simplex_search<const N: usize>(f: &dyn Fn(&[f64; N]) -> f64, start: [f64; N]) -> [f64; N] {
     let mut corners: Vec<([f64; N], f64)> = vec![(start, f(&start))];

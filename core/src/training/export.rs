@@ -14,6 +14,7 @@ use serde_json::json;
 use super::model::{HeadShape, NamedTensor};
 use crate::error::{Error, Result};
 use crate::intent::calibration::{CALIBRATION_FILE, Calibration, RejectionClass};
+use crate::intent::reader::Alphabet;
 use crate::weights::folder::HEAD_MODEL_TYPE;
 use crate::weights::lora::LoraSpec;
 
@@ -25,8 +26,14 @@ pub const REJECTION_CLASSES: [RejectionClass; 2] = [RejectionClass::OutOfScope, 
 pub struct TrainedHead {
     /// Its parameters.
     pub tensors: Vec<NamedTensor>,
+    /// What reads its letters ([`super::read_fit::reader_tensors`]); empty for a head that writes none.
+    pub reader: Vec<NamedTensor>,
+    /// The letters that it writes.
+    pub alphabet: Alphabet,
     /// Its widths.
     pub shape: HeadShape,
+    /// Layers of the encoder that it stands on; the head sums the last [`HeadShape::n_layers`] of their states.
+    pub n_encoder_layers: usize,
     /// Positions that are averaged into one.
     pub position_stride: usize,
     /// In class order.
@@ -76,7 +83,7 @@ impl TrainedHead {
             "architectures": ["OkyeameIntentHead"],
             "_name_or_path": self.base,
             "d_model": self.shape.n_state,
-            "encoder_layers": self.shape.n_layers - 1,
+            "encoder_layers": self.n_encoder_layers,
             "window": "fitted",
             "pooling": "attentive_statistics",
             "position_stride": self.position_stride,
@@ -84,6 +91,9 @@ impl TrainedHead {
             "num_labels": self.labels.len(),
             "rejection_classes": REJECTION_CLASSES,
         });
+        if !self.alphabet.is_empty() {
+            config["letters"] = json!(self.alphabet.to_string());
+        }
         if let Some(lora) = &self.lora {
             config["lora"] = serde_json::to_value(&lora.spec).map_err(|e| io(e.into()))?;
         }
@@ -94,7 +104,7 @@ impl TrainedHead {
 
     fn safetensors(&self) -> Vec<u8> {
         let adapters = self.lora.iter().flat_map(|lora| &lora.tensors);
-        let tensors: Vec<&NamedTensor> = self.tensors.iter().chain(adapters).collect();
+        let tensors: Vec<&NamedTensor> = self.tensors.iter().chain(&self.reader).chain(adapters).collect();
         let halves: Vec<Vec<u8>> = tensors
             .iter()
             .map(|(_, _, values)| values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect())

@@ -30,6 +30,8 @@ const CHUNK: usize = 64;
 pub struct FeatureOptions {
     /// Encoder positions (20 ms each) that are averaged into one.
     pub position_stride: usize,
+    /// Hidden states that are kept, the last ones; more than there are: all.
+    pub n_states: usize,
     /// How augmented copies differ from the clip.
     pub augment: AugmentOptions,
     /// Of the augmentation.
@@ -138,9 +140,10 @@ impl<'a> FeatureMaker<'a> {
     pub fn key(&self, wanted: &Wanted<'_>) -> FeatureKey {
         // What is kept: all states at this stride, or this one at full rate.
         let (kind, kept) = match self.only {
-            None => (&b"states"[..], self.options.position_stride.to_le_bytes()),
-            Some(layer) => (&b"full rate"[..], layer.to_le_bytes()),
+            None => ("last states", [self.options.position_stride, self.n_states()]),
+            Some(layer) => ("full rate", [layer, 1]),
         };
+        let (kind, kept) = (kind.as_bytes(), kept.map(usize::to_le_bytes).concat());
         let id = wanted.sound.id();
         if wanted.copy == 0 {
             return FeatureKey::new(&[kind, &self.encoder_id, &id, &kept]);
@@ -148,6 +151,12 @@ impl<'a> FeatureMaker<'a> {
         let options = serde_json::to_vec(&self.options.augment).expect("plain numbers are JSON");
         let (seed, copy) = (self.options.seed.to_le_bytes(), wanted.copy.to_le_bytes());
         FeatureKey::new(&[kind, &self.encoder_id, &id, &kept, &options, &self.noises_id, &seed, &copy])
+    }
+
+    /// Hidden states in a record that is averaged.
+    #[must_use]
+    pub fn n_states(&self) -> usize {
+        self.options.n_states.clamp(1, self.encoder.n_layer + 1)
     }
 
     /// The samples of one record.
@@ -191,13 +200,14 @@ impl<'a> FeatureMaker<'a> {
         store.flush()
     }
 
-    /// `[n_layer + 1, n_positions, n_state]` in half precision, or what [`Self::at_full_rate`] says; empty if nobody
+    /// `[n_states, n_positions, n_state]` in half precision, or what [`Self::at_full_rate`] says; empty if nobody
     /// speaks.
     fn record(&self, samples: &[f32]) -> Result<Vec<f16>> {
         let Some(mut states) = self.encoder.forward(samples)? else { return Ok(Vec::new()) };
         let mut stride = self.options.position_stride;
-        if let Some(layer) = self.only {
-            (states, stride) = (vec![states.swap_remove(layer)], 1);
+        match self.only {
+            Some(layer) => (states, stride) = (vec![states.swap_remove(layer)], 1),
+            None => drop(states.drain(..states.len() - self.n_states())),
         }
         let mut record = Vec::new();
         for state in states {

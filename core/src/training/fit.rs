@@ -5,6 +5,7 @@
 //! The loop knows what it trains as a `Trainee`: a head alone ([`fit`]), or a head with adapters on the encoder
 //! ([`super::lora_fit`]).
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -15,11 +16,13 @@ use burn::tensor::{Bytes, Device, Tensor};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::batches::{Regularisation, TrainingClip, assemble, order};
+use super::batches::{MAX_POSITIONS, Regularisation, TrainingClip, assemble, order};
+use super::ctc::{Spelled, ctc_loss};
 use super::evaluation::EpochPoint;
 use super::feature_store::{FeatureKey, FeatureStore};
-use super::model::{Batch, HeadShape, NamedTensor, TrainableHead, cross_entropy, values};
+use super::model::{Batch, HeadShape, Heard, NamedTensor, TrainableHead, cross_entropy, values};
 use crate::error::{Error, Result};
+use crate::intent::reader::Alphabet;
 use crate::weights::safetensors::Safetensors;
 use crate::weights::to_safetensors;
 
@@ -50,6 +53,8 @@ pub struct FitOptions {
     pub dropout: f32,
     /// Probability that a span of a clip is left out.
     pub p_mask: f32,
+    /// What a letter's loss counts beside a clip's. It means nothing to a head that writes no letters.
+    pub letters_weight: f32,
 }
 
 impl Default for FitOptions {
@@ -65,6 +70,7 @@ impl Default for FitOptions {
             label_smoothing: 0.05,
             dropout: 0.3,
             p_mask: 0.3,
+            letters_weight: 1.0,
         }
     }
 }
@@ -83,6 +89,7 @@ impl FitOptions {
             _ if !share(self.label_smoothing) => wrong("label_smoothing", "0 up to, but not, 1"),
             _ if !share(self.dropout) => wrong("dropout", "0 up to, but not, 1"),
             _ if !(0.0..=1.0).contains(&self.p_mask) => wrong("p_mask", "0 to 1"),
+            _ if !(0.0..=100.0).contains(&self.letters_weight) => wrong("letters_weight", "0 to 100"),
             _ if !(self.warmup_epochs >= 0.0 && self.warmup_epochs.is_finite()) => wrong("warmup_epochs", "0 or more"),
             _ => Ok(()),
         }
@@ -98,6 +105,8 @@ pub struct TrainingSet<'a> {
     pub train: Vec<TrainingClip>,
     /// Decides when to stop.
     pub validation: Vec<TrainingClip>,
+    /// The classes of the letters that are said in a record, where that is known.
+    pub letters: &'a HashMap<FeatureKey, Vec<usize>>,
 }
 
 /// How far a run is.
@@ -121,6 +130,15 @@ pub enum FitEvent {
     },
     /// An epoch is done.
     Epoch(EpochPoint),
+    /// A step of the reader's training, which follows ([`super::read_fit`]).
+    Reading {
+        /// Steps that are done.
+        step: usize,
+        /// Of so many.
+        n_steps: usize,
+        /// Of this step.
+        loss: f32,
+    },
 }
 
 /// A trained head.
@@ -168,8 +186,8 @@ pub(super) trait Trainee {
     ) -> Result<Self::Batch>;
     /// `[batch, n_classes]`, each row sums to 1.
     fn targets(&self, batch: &Self::Batch) -> Tensor<2>;
-    /// `[batch, n_classes]` logits.
-    fn forward(&self, model: &Self::Model, batch: &Self::Batch) -> Tensor<2>;
+    /// What is heard in a batch.
+    fn forward(&self, model: &Self::Model, batch: &Self::Batch) -> Heard;
     /// The parameters for answers that are not learned from.
     fn at_rest(&self, model: &Self::Model) -> Self::Model {
         model.clone()
@@ -228,7 +246,7 @@ impl Trainee for HeadAlone<'_> {
         batch.targets.clone()
     }
 
-    fn forward(&self, model: &TrainableHead, batch: &Batch) -> Tensor<2> {
+    fn forward(&self, model: &TrainableHead, batch: &Batch) -> Heard {
         model.forward(batch)
     }
 }
@@ -301,9 +319,14 @@ pub(super) fn fit_any<T: Trainee>(
         let (mut loss_sum, mut n_right, n_steps) = (0.0, 0, batches.len());
         for (step, items) in batches.iter().enumerate() {
             let batch = trainee.assemble(items, Some((regularisation, &mut rng)), &device)?;
-            let logits = trainee.forward(&run.model, &batch);
-            let loss = cross_entropy(logits.clone(), trainee.targets(&batch));
-            let value = values(loss.clone())?[0];
+            let Heard { logits, letters } = trainee.forward(&run.model, &batch);
+            let mut loss = cross_entropy(logits.clone(), trainee.targets(&batch));
+            let mut value = values(loss.clone())?[0];
+            if let Some(scores) = letters {
+                let (of_letters, surrogate) = ctc_loss(scores, &spelled(data, items), &device)?;
+                loss = loss + surrogate * options.letters_weight;
+                value += options.letters_weight * of_letters;
+            }
             if !value.is_finite() {
                 return Err(Error::NotFinite { stage: "training loss; try a smaller learning rate" });
             }
@@ -316,7 +339,7 @@ pub(super) fn fit_any<T: Trainee>(
             on_event(FitEvent::Step { epoch, step: step + 1, n_steps, loss: value });
         }
         let n_train = train.len() as f64;
-        let (validation_loss, validation_accuracy) = held_out(trainee, &run.model, options, &validation)?;
+        let (validation_loss, validation_accuracy) = held_out(trainee, &run.model, options, data, &validation)?;
         let point = EpochPoint {
             epoch,
             train_loss: six_digits(loss_sum / n_train),
@@ -336,6 +359,15 @@ pub(super) fn fit_any<T: Trainee>(
 /// As it will be read again from a checkpoint: JSON's shortest form of any f64 is not always read back to the last bit.
 fn six_digits(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
+}
+
+/// What is said in the clips of a step.
+fn spelled<'a>(data: &'a TrainingSet<'_>, items: &[(FeatureKey, usize)]) -> Vec<Spelled<'a>> {
+    let clip = |(key, _): &(FeatureKey, usize)| Spelled {
+        letters: data.letters.get(key).map(Vec::as_slice),
+        n_positions: data.store.n_positions(*key).unwrap_or(0).min(MAX_POSITIONS),
+    };
+    items.iter().map(clip).collect()
 }
 
 /// How many of these clips fit into one step.
@@ -368,59 +400,109 @@ fn held_out<T: Trainee>(
     trainee: &T,
     model: &T::Model,
     options: &FitOptions,
+    data: &TrainingSet<'_>,
     items: &[(FeatureKey, usize)],
 ) -> Result<(f64, f64)> {
-    let logits = answers(trainee, model, options.batch_size, items)?;
+    let n_classes = trainee.shape().n_classes;
     let (mut loss, mut n_right) = (0.0, 0);
-    for (row, (_, class)) in logits.iter().zip(items) {
-        let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let sum: f64 = row.iter().map(|v| f64::from(v - max).exp()).sum();
-        loss += sum.ln() - f64::from(row[*class] - max);
-        n_right += usize::from(best_class(row) == *class);
-    }
+    let (mut letters_loss, mut n_spelled) = (0.0, 0.0);
+    each_answer(trainee, model, options.batch_size, items, &mut |items, heard| {
+        for (row, (_, class)) in values(heard.logits)?.chunks(n_classes).zip(items.iter().map(|at| at.1)) {
+            let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let sum: f64 = row.iter().map(|v| f64::from(v - max).exp()).sum();
+            loss += sum.ln() - f64::from(row[class] - max);
+            n_right += usize::from(best_class(row) == class);
+        }
+        if let Some(scores) = heard.letters {
+            let items: Vec<(FeatureKey, usize)> = items.iter().map(|(_, item)| *item).collect();
+            let clips = spelled(data, &items);
+            let n = clips.iter().filter(|clip| clip.letters.is_some()).count() as f64;
+            letters_loss += n * f64::from(ctc_loss(scores, &clips, &Device::flex())?.0);
+            n_spelled += n;
+        }
+        Ok(())
+    })?;
     let n = items.len().max(1) as f64;
-    Ok((loss / n, n_right as f64 / n))
+    let of_letters = f64::from(options.letters_weight) * letters_loss / f64::max(n_spelled, 1.0);
+    Ok((loss / n + of_letters, n_right as f64 / n))
 }
 
-/// The logits of records, in their order. An empty record, in which nobody speaks, gets zeros.
+/// What is heard in one record.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RecordAnswer {
+    /// `[n_classes]`, of the sound alone
+    pub logits: Vec<f32>,
+    /// What it spells; empty from a head that writes no letters.
+    pub letters: String,
+}
+
+/// What a head hears in records, in their order. An empty record, in which nobody speaks, gets zeros.
 ///
 /// # Errors
 /// As [`fit`].
-pub fn logits_of(
+pub fn answers_of(
     head: &TrainableHead,
     shape: &HeadShape,
+    alphabet: &Alphabet,
     batch_size: usize,
     store: &FeatureStore,
     items: &[(FeatureKey, usize)],
-) -> Result<Vec<Vec<f32>>> {
-    answers(&HeadAlone { shape, store }, head, batch_size, items)
+) -> Result<Vec<RecordAnswer>> {
+    answers(&HeadAlone { shape, store }, head, alphabet, batch_size, items)
 }
 
-/// As [`logits_of`], of whatever is trained.
+/// As [`answers_of`], of whatever is trained.
 pub(super) fn answers<T: Trainee>(
+    trainee: &T,
+    model: &T::Model,
+    alphabet: &Alphabet,
+    batch_size: usize,
+    items: &[(FeatureKey, usize)],
+) -> Result<Vec<RecordAnswer>> {
+    let (store, n_classes) = (trainee.store(), trainee.shape().n_classes);
+    let nobody = RecordAnswer { logits: vec![0.0; n_classes], letters: String::new() };
+    let mut answers = vec![nobody; items.len()];
+    each_answer(trainee, model, batch_size, items, &mut |items, heard| {
+        for ((at, _), row) in items.iter().zip(values(heard.logits)?.chunks(n_classes)) {
+            answers[*at].logits.copy_from_slice(row);
+        }
+        if let Some(scores) = heard.letters {
+            let [_, n_positions, n_letters] = scores.dims();
+            for ((at, (key, _)), scores) in items.iter().zip(values(scores)?.chunks(n_positions * n_letters)) {
+                let n = store.n_positions(*key).unwrap_or(0).min(n_positions);
+                answers[*at].letters = alphabet.collapse(&scores[..n * n_letters]);
+            }
+        }
+        Ok(())
+    })?;
+    Ok(answers)
+}
+
+/// A record of a step, with its place among all.
+type Placed = (usize, (FeatureKey, usize));
+
+/// Puts records through a model, those of like length together; empty ones are left out.
+fn each_answer<T: Trainee>(
     trainee: &T,
     model: &T::Model,
     batch_size: usize,
     items: &[(FeatureKey, usize)],
-) -> Result<Vec<Vec<f32>>> {
-    let (store, n_classes) = (trainee.store(), trainee.shape().n_classes);
+    on_batch: &mut dyn FnMut(&[Placed], Heard) -> Result<()>,
+) -> Result<()> {
+    let store = trainee.store();
     let model = trainee.at_rest(model);
-    let mut sorted: Vec<usize> =
-        (0..items.len()).filter(|at| store.n_positions(items[*at].0).is_some_and(|n| n > 0)).collect();
-    sorted.sort_by_key(|at| store.n_positions(items[*at].0));
-    let mut logits = vec![vec![0.0; n_classes]; items.len()];
+    let mut sorted: Vec<Placed> = items.iter().copied().enumerate().collect();
+    sorted.retain(|(_, (key, _))| store.n_positions(*key).is_some_and(|n| n > 0));
+    sorted.sort_by_key(|(_, (key, _))| store.n_positions(*key));
     let device = Device::flex();
     for chunk in sorted.chunks(batch_size.max(1)) {
-        let batch: Vec<(FeatureKey, usize)> = chunk.iter().map(|at| items[*at]).collect();
+        let batch: Vec<(FeatureKey, usize)> = chunk.iter().map(|(_, item)| *item).collect();
         let n = at_once(trainee, &batch);
-        for (chunk, items) in chunk.chunks(n).zip(batch.chunks(n)) {
-            let answers = values(trainee.forward(&model, &trainee.assemble(items, None, &device)?))?;
-            for (at, row) in chunk.iter().zip(answers.chunks(n_classes)) {
-                logits[*at].copy_from_slice(row);
-            }
+        for (placed, items) in chunk.chunks(n).zip(batch.chunks(n)) {
+            on_batch(placed, trainee.forward(&model, &trainee.assemble(items, None, &device)?))?;
         }
     }
-    Ok(logits)
+    Ok(())
 }
 
 /// What a checkpoint says of itself.
@@ -542,8 +624,18 @@ mod tests {
 
     use super::*;
 
-    const SHAPE: HeadShape =
-        HeadShape { n_layers: 2, n_state: 8, d_projector: 8, d_attention: 4, n_pool: 2, d_hidden: 0, n_classes: 3 };
+    const SHAPE: HeadShape = HeadShape {
+        n_layers: 2,
+        n_state: 8,
+        d_projector: 8,
+        n_context: 1,
+        context_kernel: 3,
+        d_attention: 4,
+        n_pool: 2,
+        d_hidden: 0,
+        n_classes: 3,
+        n_letters: 3,
+    };
 
     fn options() -> FitOptions {
         FitOptions { epochs: 5, batch_size: 16, learning_rate: 0.02, dropout: 0.1, ..FitOptions::default() }
@@ -576,7 +668,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut store = FeatureStore::open(folder.path(), 2, 8).unwrap();
         let (train, validation) = (clips(&mut store, "train", 120), clips(&mut store, "validation", 60));
-        use_it(&TrainingSet { store: &store, train, validation })
+        // Who speaks says the letter of the class.
+        let clips = train.iter().chain(&validation);
+        let letters = clips.flat_map(|c| c.keys.iter().map(|key| (*key, vec![c.class + 1]))).collect();
+        use_it(&TrainingSet { store: &store, train, validation, letters: &letters })
     }
 
     #[test]
@@ -590,6 +685,16 @@ mod tests {
             let again = run(1);
             assert_eq!((&first.tensors, &first.history), (&again.tensors, &again.history));
             assert_ne!(first.tensors, run(2).tensors);
+            // It writes down what is said.
+            let source = Safetensors::from_bytes(bytes_of(&first.tensors), "head").unwrap();
+            let head = SHAPE.read(&source, &Device::flex()).unwrap();
+            let items: Vec<(FeatureKey, usize)> = set.validation.iter().map(|c| (c.keys[0], c.class)).collect();
+            let alphabet = Alphabet::new("abc").unwrap();
+            let answers = answers_of(&head, &SHAPE, &alphabet, 7, set.store, &items).unwrap();
+            let n_right = answers.iter().zip(&items).filter(|(a, i)| a.letters == ["a", "b", "c"][i.1]).count();
+            let n_silent = answers.iter().filter(|answer| answer.logits.iter().all(|v| *v == 0.0)).count();
+            // By chance: 18.
+            assert!(n_right > 30 && n_silent == 6, "{n_right} of 60, {n_silent} silent");
         });
     }
 
@@ -655,7 +760,7 @@ mod tests {
                 assert!(refused(options, set).starts_with(name), "{name}");
             }
             let silent: Vec<TrainingClip> = set.train.iter().skip(9).step_by(10).cloned().collect();
-            let silent = TrainingSet { store: set.store, train: silent, validation: set.validation.clone() };
+            let silent = TrainingSet { train: silent, validation: set.validation.clone(), ..*set };
             assert!(refused(options(), &silent).contains("nobody speaks"));
             let diverging = FitOptions { learning_rate: 1.0, weight_decay: 1.0, ..options() };
             // Either it still gets through, or the loss is named: never a panic.

@@ -23,11 +23,12 @@ use serde::{Deserialize, Serialize};
 
 use super::batches::{MAX_POSITIONS, Regularisation, assemble};
 use super::feature_store::{FeatureKey, FeatureStore};
-use super::fit::{FitEvent, FitOptions, Fitted, Trainee, TrainingSet, answers, bytes_of, fit_any};
+use super::fit::{FitEvent, FitOptions, Fitted, RecordAnswer, Trainee, TrainingSet, answers, bytes_of, fit_any};
 use super::lora::{FrozenLayers, LoraLayers, padding};
-use super::model::{Batch, HeadShape, NamedTensor, TrainableHead};
+use super::model::{Batch, HeadShape, Heard, NamedTensor, TrainableHead};
 use crate::error::{Error, Result};
 use crate::intent::pooling::normalise_positions;
+use crate::intent::reader::Alphabet;
 use crate::weights::WeightSource;
 use crate::weights::lora::{LORA_PREFIX, LoraSpec};
 use crate::weights::renamed::Renamed;
@@ -65,14 +66,6 @@ impl LoraOptions {
             ..head.clone()
         };
         Self { layers, rank, alpha: 2.0 * rank as f32, rate_share: 0.5, fit }
-    }
-
-    /// Where the adapters are, for a head of `shape`.
-    ///
-    /// # Errors
-    /// As [`Self::on`].
-    pub fn spec(&self, shape: &HeadShape) -> Result<LoraSpec> {
-        self.on(shape.n_state, shape.n_layers.saturating_sub(1))
     }
 
     /// Where the adapters are, on an encoder of `n_layer` layers of width `n_state`.
@@ -129,6 +122,8 @@ pub struct LoraStart<'a> {
     pub tensors: &'a [NamedTensor],
     /// Its widths.
     pub shape: &'a HeadShape,
+    /// Layers of the encoder that it stands on.
+    pub n_encoder_layers: usize,
     /// Positions that are averaged into one.
     pub position_stride: usize,
 }
@@ -151,22 +146,23 @@ pub fn fit_lora(
     fit_any(&adapted, &FitOptions { seed, ..options.fit.clone() }, data, checkpoints, on_event)
 }
 
-/// The logits of records by a head and adapters as [`fit_lora`] gave them, in the records' order. An empty record, in
-/// which nobody speaks, gets zeros.
+/// What a head and adapters as [`fit_lora`] gave them hear in records, in the records' order. An empty record, in which
+/// nobody speaks, gets zeros.
 ///
 /// # Errors
 /// As [`fit_lora`].
-pub fn lora_logits(
+pub fn lora_answers(
     start: &LoraStart<'_>,
     options: &LoraOptions,
     store: &FeatureStore,
     inputs: &LoraInputs,
     tensors: &[NamedTensor],
+    alphabet: &Alphabet,
     items: &[(FeatureKey, usize)],
-) -> Result<Vec<Vec<f32>>> {
+) -> Result<Vec<RecordAnswer>> {
     let adapted = Adapted::new(start, options, store, inputs)?;
     let model = adapted.read(in_memory(tensors)?, &Device::flex())?;
-    answers(&adapted, &model, options.fit.batch_size, items)
+    answers(&adapted, &model, alphabet, options.fit.batch_size, items)
 }
 
 fn in_memory(tensors: &[NamedTensor]) -> Result<Safetensors> {
@@ -219,7 +215,11 @@ impl<'a> Adapted<'a> {
         inputs: &'a LoraInputs,
     ) -> Result<Self> {
         start.shape.check()?;
-        let spec = options.spec(start.shape)?;
+        let spec = options.on(start.shape.n_state, start.n_encoder_layers)?;
+        if options.layers > start.shape.n_layers {
+            let allowed = format!("0 to {}, the states that the head sums", start.shape.n_layers);
+            return Err(Error::InvalidParameter { name: "lora", allowed });
+        }
         let expected = [start.shape.n_layers, start.shape.n_state, options.layers];
         let got = [store.n_layers(), inputs.frozen.n_state(), inputs.frozen.n_layers()];
         if got != expected || start.position_stride == 0 {
@@ -340,7 +340,7 @@ impl Trainee for Adapted<'_> {
         batch.head.targets.clone()
     }
 
-    fn forward(&self, model: &AdaptedHead, batch: &AdaptedBatch) -> Tensor<2> {
+    fn forward(&self, model: &AdaptedHead, batch: &AdaptedBatch) -> Heard {
         let [n_clips, n_ctx, n_state] = batch.input.dims();
         let stride = self.start.position_stride;
         let n_positions = n_ctx / stride;

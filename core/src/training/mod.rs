@@ -6,7 +6,8 @@
 //!                    └─ evaluate (metrics) ─ Evaluation
 //! ```
 //! Read in this order: [`manifest`], [`splits`] (what tests is set aside before anything else), [`augment`], [`noise`],
-//! [`features`] with [`feature_store`] (what the frozen encoder makes of each clip, computed once), [`model`], [`fit`],
+//! [`features`] with [`feature_store`] (what the frozen encoder makes of each clip, computed once), [`model`], [`fit`] with [`ctc`]
+//! (letters), [`read_fit`] and [`phrases`] (what the letters say),
 //! [`lora`] and [`lora_fit`] (adapters on the encoder, optional), [`calibrate`], [`words`] (transcripts, for the fusion), [`run`] (all of that in order), [`export`]; then [`evaluate`],
 //! which fills an [`evaluation`] with [`metrics`].
 //!
@@ -15,6 +16,7 @@
 pub mod augment;
 mod batches;
 pub mod calibrate;
+pub mod ctc;
 pub mod evaluate;
 pub mod evaluation;
 pub mod export;
@@ -27,6 +29,8 @@ pub mod manifest;
 pub mod metrics;
 pub mod model;
 pub mod noise;
+pub mod phrases;
+pub mod read_fit;
 pub mod run;
 pub mod splits;
 mod targets;

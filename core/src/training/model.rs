@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::intent::head::CONTEXT_KERNEL;
+use crate::intent::head::{MAX_CONTEXTS, context_name};
 use crate::intent::pooling::attentive_statistics;
 use crate::weights::{Checkpoint, WeightSource};
 
@@ -25,6 +25,10 @@ pub struct HeadShape {
     pub n_state: usize,
     /// Width after the projector.
     pub d_projector: usize,
+    /// Convolutions over neighbouring positions.
+    pub n_context: usize,
+    /// Positions that each of them sees; odd.
+    pub context_kernel: usize,
     /// Width of the attention's hidden layer.
     pub d_attention: usize,
     /// Pools, each over its own share of the channels; divides `d_projector`.
@@ -33,6 +37,8 @@ pub struct HeadShape {
     pub d_hidden: usize,
     /// Labels and rejection classes.
     pub n_classes: usize,
+    /// Letters that it writes down; 0 for a head that writes none.
+    pub n_letters: usize,
 }
 
 /// A head's parameters. Weights are `[d_input, d_output]`, as a product wants them.
@@ -40,11 +46,12 @@ pub struct HeadShape {
 pub struct TrainableHead {
     layer_weights: Param<Tensor<1>>,
     projector: Affine,
-    context: Affine,
+    contexts: Vec<Affine>,
     attention: Affine,
     scores: Affine,
     hidden: Option<Affine>,
     classifier: Affine,
+    letters: Option<Affine>,
 }
 
 #[derive(Module, Debug)]
@@ -64,6 +71,15 @@ pub struct Batch {
     pub targets: Tensor<2>,
     /// `[batch, 1, 2 * d_projector]` of 0 and 1 / (1 - p), or nothing
     pub dropout: Option<Tensor<3>>,
+}
+
+/// What a head makes of a batch.
+#[derive(Debug, Clone)]
+pub struct Heard {
+    /// `[batch, n_classes]`
+    pub logits: Tensor<2>,
+    /// `[batch, n_positions, 1 + n_letters]`, before the softmax
+    pub letters: Option<Tensor<3>>,
 }
 
 /// A tensor as it is written to a file: name, shape, values.
@@ -123,18 +139,24 @@ impl HeadShape {
                 allowed: "every width is at least 1, and the number of pools divides the projector's".to_owned(),
             });
         }
+        if self.n_context > MAX_CONTEXTS || self.context_kernel.is_multiple_of(2) || self.context_kernel > 31 {
+            let allowed = format!("at most {MAX_CONTEXTS} context convolutions, each over an odd number up to 31");
+            return Err(Error::InvalidParameter { name: "head", allowed });
+        }
         Ok(())
     }
 
     fn load(&self, device: &Device, take: Take<'_>) -> Result<TrainableHead> {
         self.check()?;
-        let Self { n_layers, n_state, d_projector: d, d_attention, n_pool, d_hidden, n_classes } = *self;
+        let Self { n_layers, n_state, d_projector: d, d_attention, n_pool, d_hidden, n_classes, n_letters, .. } = *self;
         let layer_weights = take("layer_weights", &[n_layers])?;
         let mut loader = Loader { device, next: 0, take };
         Ok(TrainableHead {
             layer_weights: loader.param(layer_weights, [n_layers]),
             projector: loader.affine("projector", d, n_state, None)?,
-            context: loader.affine("context", d, d, Some(CONTEXT_KERNEL))?,
+            contexts: (0..self.n_context)
+                .map(|at| loader.affine(&context_name(at), d, d, Some(self.context_kernel)))
+                .collect::<Result<_>>()?,
             attention: loader.affine("attention", d_attention, d, None)?,
             scores: loader.affine("scores", n_pool, d_attention, None)?,
             hidden: match d_hidden {
@@ -142,6 +164,10 @@ impl HeadShape {
                 _ => Some(loader.affine("hidden", d_hidden, 2 * d, None)?),
             },
             classifier: loader.affine("classifier", n_classes, if d_hidden == 0 { 2 * d } else { d_hidden }, None)?,
+            letters: match n_letters {
+                0 => None,
+                n => Some(loader.affine("letters", n + 1, d, None)?),
+            },
         })
     }
 
@@ -176,9 +202,9 @@ impl HeadShape {
 }
 
 impl TrainableHead {
-    /// `[batch, n_classes]` logits.
+    /// What it hears in a batch.
     #[must_use]
-    pub fn forward(&self, batch: &Batch) -> Tensor<2> {
+    pub fn forward(&self, batch: &Batch) -> Heard {
         let [n_clips, n_positions, _] = batch.mask.dims();
         let shares = activation::softmax(self.layer_weights.val(), 0);
         let weighted = batch.states.iter().enumerate().map(|(layer, state)| {
@@ -190,7 +216,12 @@ impl TrainableHead {
         let x = x.reshape([n_clips, n_positions, n_state]);
         // The convolution sees zeros behind a clip's end, as it does in a clip alone.
         let x = activation::gelu(self.projector.forward(x)) * batch.mask.clone(); // [batch, n_positions, d]
-        let x = x.clone() + activation::gelu(self.context.forward(neighbours(x))) * batch.mask.clone();
+        let x = self.contexts.iter().fold(x, |x, context| {
+            let [d_rows, _] = context.weight.val().dims();
+            let seen = neighbours(x.clone(), d_rows / x.dims()[2]);
+            x + activation::gelu(context.forward(seen)) * batch.mask.clone()
+        });
+        let letters = self.letters.as_ref().map(|letters| letters.forward(x.clone()));
         let scores = self.scores.forward(self.attention.forward(x.clone()).tanh()); // [batch, n_positions, n_pool]
         let padding = (batch.mask.clone().neg() + 1.0) * PADDING_SCORE;
         let mut x = attentive_statistics(x, scores, Some(padding)); // [batch, 1, 2 d]
@@ -202,7 +233,7 @@ impl TrainableHead {
         }
         let logits = self.classifier.forward(x); // [batch, 1, n_classes]
         let [_, _, n_classes] = logits.dims();
-        logits.reshape([n_clips, n_classes])
+        Heard { logits: logits.reshape([n_clips, n_classes]), letters }
     }
 
     /// The share of each encoder state, by softmax of the layer weights.
@@ -220,14 +251,18 @@ impl TrainableHead {
     pub fn tensors(&self) -> Result<Vec<NamedTensor>> {
         let layer_weights = values(self.layer_weights.val())?;
         let mut tensors = vec![("layer_weights".to_owned(), vec![layer_weights.len()], layer_weights)];
-        let layers = [
-            ("projector", Some(&self.projector), None),
-            ("context", Some(&self.context), Some(CONTEXT_KERNEL)),
-            ("attention", Some(&self.attention), None),
-            ("scores", Some(&self.scores), None),
-            ("hidden", self.hidden.as_ref(), None),
-            ("classifier", Some(&self.classifier), None),
-        ];
+        let [_, d] = self.projector.weight.val().dims();
+        let contexts = self.contexts.iter().enumerate().map(|(at, context)| {
+            let [d_rows, _] = context.weight.val().dims();
+            (context_name(at), Some(context), Some(d_rows / d))
+        });
+        let layers = [("projector".to_owned(), Some(&self.projector), None)].into_iter().chain(contexts).chain([
+            ("attention".to_owned(), Some(&self.attention), None),
+            ("scores".to_owned(), Some(&self.scores), None),
+            ("hidden".to_owned(), self.hidden.as_ref(), None),
+            ("classifier".to_owned(), Some(&self.classifier), None),
+            ("letters".to_owned(), self.letters.as_ref(), None),
+        ]);
         for (name, layer, kernel) in layers {
             let Some(layer) = layer else { continue };
             let [d_rows, d_output] = layer.weight.val().dims();
@@ -248,13 +283,13 @@ impl TrainableHead {
     }
 }
 
-/// Each position between the one before and the one after: `[batch, n_positions, d]` to `[batch, n_positions, 3 d]`.
-fn neighbours(x: Tensor<3>) -> Tensor<3> {
+/// Each position among its neighbours, `kernel / 2` on each side, zeros where there is none: `[batch, n_positions, d]` to
+/// `[batch, n_positions, kernel * d]`.
+fn neighbours(x: Tensor<3>, kernel: usize) -> Tensor<3> {
     let [batch, n_positions, d] = x.dims();
-    let edge = Tensor::<3>::zeros([batch, 1, d], &x.device());
-    let before = Tensor::cat(vec![edge.clone(), x.clone().slice([0..batch, 0..n_positions - 1, 0..d])], 1);
-    let after = Tensor::cat(vec![x.clone().slice([0..batch, 1..n_positions, 0..d]), edge], 1);
-    Tensor::cat(vec![before, x, after], 2)
+    let edge = Tensor::<3>::zeros([batch, kernel / 2, d], &x.device());
+    let padded = Tensor::cat(vec![edge.clone(), x, edge], 1);
+    Tensor::cat((0..kernel).map(|at| padded.clone().slice([0..batch, at..at + n_positions, 0..d])).collect(), 2)
 }
 
 /// Cross-entropy against soft targets, mean over the batch: `[1]`.
@@ -274,14 +309,26 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use super::*;
-    use crate::intent::head::{HeadActivation, HeadPooling, HeadSpec, HeadWindow, IntentHead};
+    use crate::intent::head::{HeadActivation, HeadAnswer, HeadPooling, HeadSpec, HeadWindow, IntentHead};
     use crate::intent::pooling::normalise_positions;
+    use crate::intent::reader::Alphabet;
     use crate::weights::renamed::Renamed;
     use crate::weights::safetensors::Safetensors;
     use crate::weights::to_safetensors;
 
-    const SHAPE: HeadShape =
-        HeadShape { n_layers: 3, n_state: 8, d_projector: 6, d_attention: 5, n_pool: 2, d_hidden: 7, n_classes: 4 };
+    const SHAPE: HeadShape = HeadShape {
+        n_layers: 3,
+        n_state: 8,
+        d_projector: 6,
+        n_context: 2,
+        context_kernel: 5,
+        d_attention: 5,
+        n_pool: 2,
+        d_hidden: 7,
+        n_classes: 4,
+        n_letters: 3,
+    };
+    const LETTERS: &str = "abc";
 
     fn written(head: &TrainableHead) -> Safetensors {
         let tensors = head.tensors().unwrap();
@@ -324,13 +371,14 @@ mod tests {
     }
 
     /// The head that is served, on one clip.
-    fn served(head: &TrainableHead, states: Vec<Tensor<3>>) -> Vec<f32> {
+    fn served(head: &TrainableHead, states: Vec<Tensor<3>>) -> HeadAnswer {
         let spec = HeadSpec {
             n_state: 8,
             n_layer: 2,
             window: HeadWindow::Fitted,
             activation: HeadActivation::Relu,
             pooling: HeadPooling::AttentiveStatistics { position_stride: 1 },
+            alphabet: Alphabet::of([LETTERS].into_iter()),
         };
         let source = written(head);
         let names = source.names().into_iter().map(|name| (format!("head.{name}"), name)).collect();
@@ -349,9 +397,14 @@ mod tests {
         for d_hidden in [0, 7] {
             let head = HeadShape { d_hidden, ..SHAPE }.init(1, &Device::flex()).unwrap();
             let clips = [states(5, 1), states(3, 2), states(1, 3)];
-            let together = values(head.forward(&batch(&clips, &Device::flex()))).unwrap();
-            for (clip, logits) in clips.into_iter().zip(together.chunks(4)) {
-                let alone = served(&head, clip);
+            let together = head.forward(&batch(&clips, &Device::flex()));
+            let (logits, letters) = (values(together.logits).unwrap(), values(together.letters.unwrap()).unwrap());
+            for ((clip, logits), letters) in clips.into_iter().zip(logits.chunks(4)).zip(letters.chunks(5 * 4)) {
+                let n_positions = clip[0].dims()[1];
+                let answer = served(&head, clip);
+                let written = Alphabet::of([LETTERS].into_iter()).collapse(&letters[..n_positions * 4]);
+                assert_eq!(answer.letters, Some(written));
+                let alone = answer.logits;
                 for (a, b) in alone.iter().zip(logits) {
                     assert!((a - b).abs() < 1e-5, "{alone:?} {logits:?}");
                 }
@@ -379,9 +432,10 @@ mod tests {
             Tensor::<2>::from_data(TensorData::new(vec![0.1f32, 0.7, 0.1, 0.1, 1.0, 0.0, 0.0, 0.0], [2, 4]), &device);
         let batch = Batch { targets, ..batch(&[states(4, 5), states(2, 6)], &device) };
         let head = SHAPE.init(5, &device).unwrap();
-        let loss =
-            |head: &TrainableHead| values(cross_entropy(head.forward(&batch), batch.targets.clone())).unwrap()[0];
-        let gradients = cross_entropy(head.forward(&batch), batch.targets.clone()).backward();
+        let loss = |head: &TrainableHead| {
+            values(cross_entropy(head.forward(&batch).logits, batch.targets.clone())).unwrap()[0]
+        };
+        let gradients = cross_entropy(head.forward(&batch).logits, batch.targets.clone()).backward();
         let gradient = values(head.layer_weights.val().grad(&gradients).unwrap()).unwrap();
         for (at, gradient) in gradient.iter().enumerate() {
             let moved = |by: f32| {

@@ -10,23 +10,26 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::batches::TrainingClip;
-use super::calibrate::{HeardAndWritten, Outcome, TradeOff, Truth, calibrate, fit_fusion};
+use super::calibrate::{HeardAndWritten, Outcome, TradeOff, Truth, calibrate, fit_fusion, fit_reader_weight};
 use super::evaluation::EpochPoint;
 use super::export::{REJECTION_CLASSES, TrainedHead, TrainedLora, rounded};
 use super::feature_store::{FeatureKey, FeatureStore};
 use super::features::{FeatureMaker, FeatureOptions, Sound, Wanted};
-use super::fit::{FitEvent, FitOptions, TrainingSet, checkpoint_folder, fit, logits_of};
+use super::fit::{FitEvent, FitOptions, RecordAnswer, TrainingSet, answers_of, bytes_of, checkpoint_folder, fit};
 use super::lora::FrozenLayers;
-use super::lora_fit::{LoraInputs, LoraOptions, LoraStart, fit_lora, lora_logits};
+use super::lora_fit::{LoraInputs, LoraOptions, LoraStart, fit_lora, lora_answers};
 use super::manifest::{Example, Manifest};
 use super::model::{HeadShape, NamedTensor};
 use super::noise::NoiseKind;
+use super::phrases::Phrase;
+use super::read_fit::{Confusions, ReadOptions, Sentence, fit_reader, reader_tensors, scraps};
 use super::splits::{Cell, Splits};
 use super::words::{Written, hex};
 use crate::audio::SAMPLE_RATE_HZ;
 use crate::error::Result;
 use crate::intent::calibration::Calibration;
 use crate::intent::label_id;
+use crate::intent::reader::{Alphabet, Reader, spoken_letters};
 use crate::weights::lora::LORA_PREFIX;
 use crate::weights::safetensors::Safetensors;
 
@@ -36,6 +39,12 @@ pub const NO_SPEECH_KINDS: [&str; 4] = ["noise", "music", "silence", "no_speech"
 const NOISE_SECONDS: [f64; 2] = [0.4, 6.0];
 /// Clips that are mixed in as other people's talk.
 const MAX_BABBLE_CLIPS: usize = 150;
+/// A letter that is rarer in the training texts is not learned; clips with it are learned from without their letters.
+const MIN_LETTER_COUNT: usize = 5;
+/// What an augmented copy counts in calibration: augmentation is harsher than most customers' surroundings.
+const WEIGHT_OF_COPIES: f64 = 0.25;
+/// Scraps of letters that a reader learns to turn down, beside its sentences.
+const SHARE_OF_SCRAPS: f64 = 0.08;
 /// A held-out clip's augmented copies that count beside the clip itself.
 const VALIDATION_COPIES: usize = 1;
 
@@ -51,6 +60,10 @@ pub struct TrainPlan {
     pub noise_clips: usize,
     /// Width after the projector.
     pub d_projector: usize,
+    /// Convolutions over neighbouring positions.
+    pub n_context: usize,
+    /// Positions that each of them sees.
+    pub context_kernel: usize,
     /// Width of the attention's hidden layer.
     pub d_attention: usize,
     /// Pools.
@@ -59,12 +72,17 @@ pub struct TrainPlan {
     pub d_hidden: usize,
     /// The loop.
     pub fit: FitOptions,
+    /// The reader of the letters; `None`: the head writes no letters.
+    pub reader: Option<ReadOptions>,
     /// For the thresholds.
     pub trade_off: TradeOff,
     /// Adapters on the last encoder layers, trained together with the head after it was trained alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora: Option<LoraOptions>,
 }
+
+/// What a head hears in records.
+type Answers<'a> = dyn Fn(&[(FeatureKey, usize)]) -> Result<Vec<RecordAnswer>> + 'a;
 
 /// A clip with what is to be learned from it.
 #[derive(Debug, Clone)]
@@ -75,6 +93,8 @@ pub struct PlannedClip {
     pub truth: Truth,
     /// Its part of the data.
     pub cell: Cell,
+    /// What is said, as [`spoken_letters`] gives it; `None`: not known.
+    pub letters: Option<String>,
 }
 
 /// The clips of a manifest, and the synthetic sounds beside them.
@@ -88,6 +108,7 @@ pub fn plan_clips(manifest: &Manifest, splits: &Splits, n_noise: usize, seed: u6
             sound: Sound::File { path: example.path.clone(), content: example.content },
             truth: truth_of(example),
             cell: *cell,
+            letters: spoken_letters(&example.text).filter(|letters| !letters.is_empty()),
         })
         .collect();
     let mut rng = fastrand::Rng::with_seed(seed);
@@ -100,6 +121,7 @@ pub fn plan_clips(manifest: &Manifest, splits: &Splits, n_noise: usize, seed: u6
         },
         truth: Truth::NoSpeech,
         cell: if rng.f64() < 0.2 { Cell::Validation } else { Cell::Train },
+        letters: None,
     }));
     clips
 }
@@ -146,7 +168,17 @@ pub struct Prepared {
     validation: Vec<TrainingClip>,
     /// The validation clips as they are: states, truth, and the file's hash.
     held_out: Vec<(FeatureKey, Truth, Option<[u8; 32]>)>,
+    /// What each of them counts in calibration.
+    held_out_weights: Vec<f64>,
     n_labels: usize,
+    n_encoder_layers: usize,
+    alphabet: Alphabet,
+    /// The classes of the letters that are said in a record.
+    letters: HashMap<FeatureKey, Vec<usize>>,
+    /// What is said in the training clips, with its class.
+    said: HashMap<FeatureKey, String>,
+    /// Sentences that nobody spoke.
+    pub phrases: Vec<Phrase>,
 }
 
 /// Computes the states that are not there yet. `progress` is told how many of how many are done.
@@ -171,10 +203,22 @@ pub fn prepare(
         used.iter().flat_map(|clip| copies(clip).map(|copy| Wanted { sound: &clip.sound, copy })).collect();
     let n_wanted = wanted.len();
     maker.add(&mut store, &wanted, &mut |n| progress(n, n_wanted))?;
+    let alphabet = match &plan.reader {
+        Some(_) => alphabet_of(&used),
+        None => Alphabet::default(),
+    };
+    let (mut letters, mut said) = (HashMap::new(), HashMap::new());
+    let mut held_out_weights = Vec::new();
     let (mut train, mut validation, mut held_out) = (Vec::new(), Vec::new(), Vec::new());
     for clip in used {
         let keys: Vec<FeatureKey> = copies(clip).map(|copy| maker.key(&Wanted { sound: &clip.sound, copy })).collect();
         let class = clip.truth.class(n_labels);
+        if let Some((text, classes)) = clip.letters.as_ref().and_then(|text| Some((text, alphabet.classes(text)?))) {
+            letters.extend(keys.iter().map(|key| (*key, classes.clone())));
+            if clip.cell == Cell::Train {
+                said.extend(keys.iter().map(|key| (*key, text.clone())));
+            }
+        }
         if clip.cell == Cell::Train {
             train.push(TrainingClip { keys, class });
             continue;
@@ -184,9 +228,38 @@ pub fn prepare(
             Sound::Noise { .. } => None,
         };
         held_out.extend(keys.iter().enumerate().map(|(copy, key)| (*key, clip.truth, content.filter(|_| copy == 0))));
+        held_out_weights.extend((0..keys.len()).map(|copy| match clip.truth {
+            _ if copy == 0 => 1.0,
+            // Other people's talk may be mixed in: it is speech then.
+            Truth::NoSpeech => 0.0,
+            _ => WEIGHT_OF_COPIES,
+        }));
         validation.push(TrainingClip { keys, class });
     }
-    Ok(Prepared { store, train, validation, held_out, n_labels })
+    let n_encoder_layers = maker.encoder.n_layer;
+    Ok(Prepared {
+        store,
+        train,
+        validation,
+        held_out,
+        held_out_weights,
+        n_labels,
+        n_encoder_layers,
+        alphabet,
+        letters,
+        said,
+        phrases: Vec::new(),
+    })
+}
+
+/// The letters of the training clips that are said often enough to be learned.
+fn alphabet_of(clips: &[&PlannedClip]) -> Alphabet {
+    let texts: Vec<&str> =
+        clips.iter().filter(|clip| clip.cell == Cell::Train).filter_map(|clip| clip.letters.as_deref()).collect();
+    let mut counts: HashMap<char, usize> = HashMap::new();
+    texts.iter().flat_map(|text| text.chars()).for_each(|letter| *counts.entry(letter).or_default() += 1);
+    let common: String = counts.into_iter().filter(|(_, n)| *n >= MIN_LETTER_COUNT).map(|(letter, _)| letter).collect();
+    Alphabet::of(std::iter::once(common.as_str()))
 }
 
 /// A head that was trained, and how.
@@ -222,6 +295,9 @@ impl Prepared {
             n_pool: plan.n_pool,
             d_hidden: plan.d_hidden,
             n_classes: self.n_labels + REJECTION_CLASSES.len(),
+            n_letters: self.alphabet.len(),
+            n_context: plan.n_context,
+            context_kernel: plan.context_kernel,
         }
     }
 
@@ -239,16 +315,24 @@ impl Prepared {
         on_event: &mut dyn FnMut(FitEvent),
     ) -> Result<SeedRun> {
         let shape = self.shape(plan);
-        let set = TrainingSet { store: &self.store, train: self.train.clone(), validation: self.validation.clone() };
+        let set = self.training_set();
         let options = FitOptions { seed, ..plan.fit.clone() };
         let fitted = fit(&shape, &options, &set, Some(&checkpoint_folder(folder)), on_event)?;
         let tensors = rounded(fitted.tensors);
-        let logits = self.held_out_logits(&shape, &tensors, plan)?;
+        let source = Safetensors::from_bytes(bytes_of(&tensors), "model.safetensors")?;
+        let model = shape.read(&source, &burn::tensor::Device::flex())?;
+        let answers = |items: &[(FeatureKey, usize)]| {
+            answers_of(&model, &shape, &self.alphabet, plan.fit.batch_size, &self.store, items)
+        };
+        let (logits, reader) = self.read(plan, seed, &answers, on_event)?;
         let (calibration, outcome) = self.calibrated(&logits, plan);
         let layer_shares = crate::intent::calibration::softmax(&tensors[0].2);
         let head = TrainedHead {
             tensors,
+            reader,
+            alphabet: self.alphabet.clone(),
             shape,
+            n_encoder_layers: self.n_encoder_layers,
             position_stride: plan.features.position_stride,
             labels: labels.to_vec(),
             base: base.to_owned(),
@@ -295,12 +379,17 @@ impl Prepared {
         let Some(options) = &plan.lora else { return Ok(run) };
         let n_before = run.history.len();
         let later = |point: EpochPoint| EpochPoint { epoch: point.epoch + n_before, ..point };
-        let set = TrainingSet { store: &self.store, train: self.train.clone(), validation: self.validation.clone() };
-        let start =
-            LoraStart { tensors: &run.head.tensors, shape: &run.head.shape, position_stride: run.head.position_stride };
+        let set = self.training_set();
+        let start = LoraStart {
+            tensors: &run.head.tensors,
+            shape: &run.head.shape,
+            n_encoder_layers: run.head.n_encoder_layers,
+            position_stride: run.head.position_stride,
+        };
         let checkpoints = checkpoint_folder(&folder.join("lora"));
         let fitted = fit_lora(&start, options, seed, &set, inputs, Some(&checkpoints), &mut |event| {
             on_event(match event {
+                FitEvent::Reading { .. } => event,
                 FitEvent::Resumed { epoch } => FitEvent::Resumed { epoch: epoch + n_before },
                 FitEvent::Step { epoch, step, n_steps, loss } => {
                     FitEvent::Step { epoch: epoch + n_before, step, n_steps, loss }
@@ -313,15 +402,18 @@ impl Prepared {
         };
         let is_better = loss(&fitted.history) < loss(&run.history);
         if is_better {
-            let spec = options.spec(&run.head.shape)?;
+            let spec = options.on(run.head.shape.n_state, run.head.n_encoder_layers)?;
             let tensors = rounded(fitted.tensors);
-            let items = self.held_out_items();
-            let logits = lora_logits(&start, options, &self.store, inputs, &tensors, &items)?;
+            let answers = |items: &[(FeatureKey, usize)]| {
+                lora_answers(&start, options, &self.store, inputs, &tensors, &self.alphabet, items)
+            };
+            let (logits, reader) = self.read(plan, seed, &answers, on_event)?;
             let (adapters, tensors): (Vec<NamedTensor>, _) =
                 tensors.into_iter().partition(|(name, _, _)| name.starts_with(LORA_PREFIX));
             (run.head.calibration, run.outcome) = self.calibrated(&logits, plan);
             run.layer_shares = crate::intent::calibration::softmax(&tensors[0].2);
             run.head.tensors = tensors;
+            run.head.reader = reader;
             run.head.lora = Some(TrainedLora { spec, tensors: adapters });
             run.held_out_logits = logits;
             run.best_epoch = n_before + fitted.best_epoch;
@@ -331,8 +423,12 @@ impl Prepared {
     }
 
     fn calibrated(&self, logits: &[Vec<f32>], plan: &TrainPlan) -> (Calibration, Outcome) {
-        let scored: Vec<(Vec<f32>, Truth, f64)> =
-            logits.iter().zip(&self.held_out).map(|(row, (_, truth, _))| (row.clone(), *truth, 1.0)).collect();
+        let scored: Vec<(Vec<f32>, Truth, f64)> = logits
+            .iter()
+            .zip(&self.held_out)
+            .zip(&self.held_out_weights)
+            .map(|((row, (_, truth, _)), weight)| (row.clone(), *truth, *weight))
+            .collect();
         calibrate(&scored, self.n_labels, &plan.trade_off)
     }
 
@@ -340,12 +436,67 @@ impl Prepared {
         self.held_out.iter().map(|(key, truth, _)| (*key, truth.class(self.n_labels))).collect()
     }
 
-    fn held_out_logits(&self, shape: &HeadShape, tensors: &[NamedTensor], plan: &TrainPlan) -> Result<Vec<Vec<f32>>> {
-        let named: Vec<(&str, Vec<usize>, Vec<f32>)> =
-            tensors.iter().map(|(name, shape, values)| (name.as_str(), shape.clone(), values.clone())).collect();
-        let source = Safetensors::from_bytes(crate::weights::to_safetensors(&named), "model.safetensors")?;
-        let head = shape.read(&source, &burn::tensor::Device::flex())?;
-        logits_of(&head, shape, plan.fit.batch_size, &self.store, &self.held_out_items())
+    fn training_set(&self) -> TrainingSet<'_> {
+        TrainingSet {
+            store: &self.store,
+            train: self.train.clone(),
+            validation: self.validation.clone(),
+            letters: &self.letters,
+        }
+    }
+
+    /// Lets a head write down the training clips, trains a reader on that, and weighs it against the sound. Gives the
+    /// logits of the held-out clips, and the reader, already weighed.
+    fn read(
+        &self,
+        plan: &TrainPlan,
+        seed: u64,
+        answers: &Answers<'_>,
+        on_event: &mut dyn FnMut(FitEvent),
+    ) -> Result<(Vec<Vec<f32>>, Vec<NamedTensor>)> {
+        let held_out = answers(&self.held_out_items())?;
+        let sound = |answers: Vec<RecordAnswer>| answers.into_iter().map(|answer| answer.logits).collect();
+        let Some(options) = plan.reader.as_ref().filter(|_| !self.alphabet.is_empty()) else {
+            return Ok((sound(held_out), Vec::new()));
+        };
+        let items: Vec<(FeatureKey, usize)> =
+            self.train.iter().flat_map(|clip| clip.keys.iter().map(|key| (*key, clip.class))).collect();
+        let heard = answers(&items)?;
+        let said = |key: &FeatureKey| self.said.get(key).map(String::as_str);
+        let pairs =
+            items.iter().zip(&heard).filter_map(|((key, _), answer)| Some((said(key)?, answer.letters.as_str())));
+        let confusions = Confusions::count(pairs);
+        let mut sentences: Vec<Sentence> = items
+            .iter()
+            .zip(&heard)
+            .map(|((_, class), answer)| Sentence { letters: answer.letters.clone(), class: *class, is_heard: true })
+            .collect();
+        let first_keys = self.train.iter().filter_map(|clip| Some((said(clip.keys.first()?)?, clip.class)));
+        let out_of_scope = Truth::OutOfScope.class(self.n_labels);
+        let texts = self.phrases.iter().map(|phrase| (phrase.letters.as_str(), phrase.label.unwrap_or(out_of_scope)));
+        sentences.extend(first_keys.chain(texts).map(|(letters, class)| Sentence {
+            letters: letters.to_owned(),
+            class,
+            is_heard: false,
+        }));
+        let no_command = [out_of_scope, Truth::NoSpeech.class(self.n_labels)];
+        let n_scraps = (sentences.len() as f64 * SHARE_OF_SCRAPS) as usize;
+        sentences.extend(scraps(&sentences, n_scraps, &no_command, seed));
+        let n_classes = self.n_labels + REJECTION_CLASSES.len();
+        let mut progress = |step, n_steps, loss| on_event(FitEvent::Reading { step, n_steps, loss });
+        let mut reader = fit_reader(&sentences, &confusions, n_classes, options, seed, &mut progress)?;
+        let read: Vec<Vec<f32>> = held_out.iter().map(|answer| reader.logits(&answer.letters)).collect();
+        let classes: Vec<usize> = self.held_out.iter().map(|(_, truth, _)| truth.class(self.n_labels)).collect();
+        let mut logits: Vec<Vec<f32>> = sound(held_out.clone());
+        let weight = fit_reader_weight(&logits, &read, &classes);
+        reader.classifier.iter_mut().for_each(|w| *w *= weight);
+        // Weighed on what is written.
+        let tensors = rounded(reader_tensors(&reader));
+        let reader = Reader::from_tensors(&tensors);
+        for (row, answer) in logits.iter_mut().zip(&held_out) {
+            row.iter_mut().zip(reader.logits(&answer.letters)).for_each(|(logit, more)| *logit += more);
+        }
+        Ok((logits, tensors))
     }
 
     /// Hashes of the held-out clips whose words are wanted for the fusion: `at_most`, half of them commands if there

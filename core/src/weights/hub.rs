@@ -15,7 +15,7 @@
 //! the checksum of a file in large-file storage. Its environment variables and its cache are kept.
 //!
 //! # Not for
-//! Uploads, data sets, and Xet's own protocol: files stored with Xet come over plain HTTP, from the
+//! Uploads ([`super::hub_upload`]), data sets, and Xet's own protocol: files stored with Xet come over plain HTTP, from the
 //! bridge that the hub redirects to.
 
 use std::collections::BTreeSet;

@@ -8,12 +8,12 @@
 //!
 //! Error sentences name hosts, never whole addresses: the query of a storage address is a credential.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::error::Error as _;
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_RANGE, HeaderValue, LOCATION, RANGE};
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 
 use super::hub_files::Listing;
 use super::hub_names::split_repo;
@@ -102,6 +102,8 @@ pub(super) struct Hub {
     /// Whether anything has answered yet. What has never answered is not asked twice: a machine without
     /// a network is told so in seconds.
     reached: Cell<bool>,
+    /// Made when something is sent.
+    uploads: OnceCell<Client>,
 }
 
 impl Hub {
@@ -121,25 +123,13 @@ impl Hub {
                 allowed: "it must be an address such as https://huggingface.co, without a user or a query".to_owned(),
             })?;
         let token = token.map(bearer).transpose()?;
-        let mut client = Client::builder()
-            .user_agent(concat!("okyeame/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none());
-        // A proxy cannot reach this machine's own loopback; HTTP_PROXY is often set without NO_PROXY.
-        if matches!(endpoint.host_str(), Some("localhost" | "127.0.0.1" | "[::1]")) {
-            client = client.no_proxy();
-        }
-        let client = client.build().map_err(|e| Error::Hub {
+        let client = client_for(&endpoint, Some(READ_TIMEOUT)).map_err(|reason| Error::Hub {
             code: "hub_failed",
             repo: repo.to_owned(),
-            reason: format!(
-                "no HTTP client could be made ({}): are the system's CA certificates installed?",
-                root_cause(&e)
-            ),
+            reason,
         })?;
         let (owner, name) = (owner.to_owned(), name.to_owned());
-        Ok(Self { client, endpoint, token, owner, name, reached: Cell::new(false) })
+        Ok(Self { client, endpoint, token, owner, name, reached: Cell::new(false), uploads: OnceCell::new() })
     }
 
     /// The repository at a revision.
@@ -174,11 +164,20 @@ impl Hub {
     }
 
     async fn small_body(&self, url: &Url, what: &str) -> std::result::Result<Vec<u8>, Failure> {
-        let mut response = self.get(url.clone(), 0, what).await?;
+        let response = self.get(url.clone(), 0, what).await?;
+        self.bounded_body(url, response).await
+    }
+
+    /// An answer that is no file, as a whole.
+    pub(super) async fn bounded_body(
+        &self,
+        url: &Url,
+        mut response: Response,
+    ) -> std::result::Result<Vec<u8>, Failure> {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|e| self.broken(url, &e))? {
             if body.len() + chunk.len() > MAX_LISTING_BYTES {
-                return Err(self.error("hub_failed", "the hub's list of files has no end".to_owned()).into());
+                return Err(self.error("hub_failed", "the hub's answer has no end".to_owned()).into());
             }
             body.extend_from_slice(&chunk);
         }
@@ -238,7 +237,7 @@ impl Hub {
     }
 
     /// An answer that is neither a success nor a redirect.
-    fn refusal(&self, url: &Url, response: &Response, what: &str) -> Failure {
+    pub(super) fn refusal(&self, url: &Url, response: &Response, what: &str) -> Failure {
         let (host, page) = (host(url), self.url(&[&self.owner, &self.name]));
         let refusal = Refusal {
             status: response.status(),
@@ -274,12 +273,75 @@ impl Hub {
         Error::Hub { code, repo: format!("{}/{}", self.owner, self.name), reason }
     }
 
-    fn url(&self, segments: &[&str]) -> Url {
+    /// The repository's page.
+    pub(super) fn page(&self) -> Url {
+        self.url(&[&self.owner, &self.name])
+    }
+
+    /// Below the repository's place in the API.
+    pub(super) fn api(&self, segments: &[&str]) -> Url {
+        self.url(&[&["api", "models", &self.owner, &self.name], segments].concat())
+    }
+
+    /// Where large files are announced.
+    pub(super) fn lfs_batch(&self) -> Url {
+        self.url(&[&self.owner, &format!("{}.git", self.name), "info", "lfs", "objects", "batch"])
+    }
+
+    /// A request that changes something. The token goes along to the hub itself alone.
+    ///
+    /// # Errors
+    /// As [`Self::uploads`].
+    pub(super) fn asking(&self, method: Method, url: &Url) -> Result<RequestBuilder> {
+        let request = self.uploads()?.request(method, url.clone());
+        Ok(match self.token.as_ref().filter(|_| self.is_hub(url)) {
+            Some(token) => request.header(AUTHORIZATION, token.clone()),
+            None => request,
+        })
+    }
+
+    /// A client that waits as long as a request says: what is sent for minutes is answered only then.
+    ///
+    /// # Errors
+    /// [`Error::Hub`] without the system's certificates.
+    pub(super) fn uploads(&self) -> Result<&Client> {
+        if let Some(client) = self.uploads.get() {
+            return Ok(client);
+        }
+        let client = client_for(&self.endpoint, None).map_err(|reason| self.error("hub_failed", reason))?;
+        Ok(self.uploads.get_or_init(|| client))
+    }
+
+    /// Whether anything is sent to an address that an answer names: not over an open line, if the hub's own is not.
+    pub(super) fn may_send_to(&self, url: &Url) -> bool {
+        url.host_str().is_some()
+            && (url.scheme() == "https" || (url.scheme() == "http" && self.endpoint.scheme() == "http"))
+    }
+
+    pub(super) fn url(&self, segments: &[&str]) -> Url {
         let mut url = self.endpoint.clone();
         // Each segment is percent-encoded as one, with its slashes: refs/pr/3 is one.
         url.path_segments_mut().expect("an http address has a path").pop_if_empty().extend(segments);
         url
     }
+}
+
+/// A client for one hub; the error is a sentence.
+fn client_for(endpoint: &Url, read_timeout: Option<Duration>) -> std::result::Result<Client, String> {
+    let mut client = Client::builder()
+        .user_agent(concat!("okyeame/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none());
+    if let Some(timeout) = read_timeout {
+        client = client.read_timeout(timeout);
+    }
+    // A proxy cannot reach this machine's own loopback; HTTP_PROXY is often set without NO_PROXY.
+    if matches!(endpoint.host_str(), Some("localhost" | "127.0.0.1" | "[::1]")) {
+        client = client.no_proxy();
+    }
+    client.build().map_err(|e| {
+        format!("no HTTP client could be made ({}): are the system's CA certificates installed?", root_cause(&e))
+    })
 }
 
 fn host(url: &Url) -> String {

@@ -27,6 +27,8 @@ mod hub_names;
 mod hub_refusal;
 #[cfg(feature = "hub")]
 mod hub_store;
+#[cfg(feature = "hub")]
+pub mod hub_upload;
 pub mod key_map;
 pub mod lora;
 pub mod overlay;

@@ -1,7 +1,7 @@
 //! A server of HTTP/1.1 over plain sockets, because it must also do what a good server does not: close a connection in
 //! the middle of a file.
 
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
@@ -13,6 +13,7 @@ pub(crate) struct Request {
     pub(crate) path: String,
     pub(crate) query: String,
     pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Request {
@@ -105,7 +106,8 @@ impl Server {
 
 fn serve(stream: &TcpStream, log: &Mutex<Vec<Request>>, answer: &dyn Fn(&Request) -> Reply) -> io::Result<()> {
     let mut head = Vec::new();
-    for line in BufReader::new(stream).lines() {
+    let mut reader = BufReader::new(stream);
+    for line in reader.by_ref().lines() {
         let line = line?;
         if line.is_empty() {
             break;
@@ -117,12 +119,17 @@ fn serve(stream: &TcpStream, log: &Mutex<Vec<Request>>, answer: &dyn Fn(&Request
     let (method, target) = (words.next().unwrap(), words.next().unwrap());
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let headers = headers.iter().map(|line| line.split_once(':').unwrap());
-    let request = Request {
+    let mut request = Request {
         method: method.to_owned(),
         path: path.to_owned(),
         query: query.to_owned(),
         headers: headers.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect(),
+        body: Vec::new(),
     };
+    if let Some(length) = request.header("content-length") {
+        request.body = vec![0; length.parse().unwrap()];
+        reader.read_exact(&mut request.body)?;
+    }
     log.lock().unwrap().push(request.clone());
     let reply = answer(&request);
     let mut out = stream;

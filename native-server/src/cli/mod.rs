@@ -11,6 +11,7 @@ mod recognize;
 mod server;
 mod steps;
 mod train;
+mod upload;
 
 use std::io;
 use std::path::PathBuf;
@@ -56,6 +57,7 @@ enum Command {
     Info(Box<info::Args>),
     Train(Box<train::Args>),
     Eval(Box<eval::Args>),
+    Upload(Box<upload::Args>),
     #[command(hide = true)]
     Bench(Box<bench::Args>),
 }
@@ -110,6 +112,7 @@ pub fn run() -> Result<ExitCode, CliError> {
         Command::Pull(args) => pull::run(*args),
         Command::Info(args) => info::run(&args),
         Command::Train(args) => train::run(&args),
+        Command::Upload(args) => upload::run(*args),
         Command::Eval(args) => eval::run(&args),
         Command::Bench(args) => bench::run(&args),
     }

@@ -17,6 +17,8 @@ use okyeame_core::training::fit::{FitEvent, FitOptions};
 use okyeame_core::training::lora::FrozenLayers;
 use okyeame_core::training::lora_fit::{LoraInputs, LoraOptions};
 use okyeame_core::training::manifest::{Manifest, ManifestOptions, read_manifest};
+use okyeame_core::training::phrases::{Phrases, read_phrases};
+use okyeame_core::training::read_fit::ReadOptions;
 use okyeame_core::training::run::{Prepared, SeedRun, TrainPlan, babble, is_validation, plan_clips, prepare};
 use okyeame_core::training::splits::{Cell, SplitOptions, Splits, make_splits};
 use okyeame_core::training::words::{WordsCache, Written, hex};
@@ -126,14 +128,33 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SHARE", default_value_t = 0.3)]
     mask: f32,
     /// Encoder positions (20 ms) that are averaged into one.
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(long, value_name = "N", default_value_t = 2)]
     position_stride: usize,
+    /// Hidden states of the encoder that the head sums, the last ones.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    states: usize,
     /// Width after the projector.
     #[arg(long, value_name = "N", default_value_t = 160)]
     width: usize,
     /// Pools of the attentive pooling; divides the width.
     #[arg(long, value_name = "N", default_value_t = 16)]
     pools: usize,
+    /// Convolutions over neighbouring positions, one after the other.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    contexts: usize,
+    /// Positions that each of them sees; odd.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    context_kernel: usize,
+    /// Let the head hear only whole clips, not letters. Letters are learned where the manifest gives texts.
+    #[arg(long)]
+    no_letters: bool,
+    /// Sentences that nobody spoke: a CSV or TSV of text, intent and wording. The reader of the letters learns from them
+    /// too; those of wordings that are set aside are left out.
+    #[arg(long, value_name = "FILE", conflicts_with = "no_letters")]
+    phrases: Option<PathBuf>,
+    /// What a letter's loss counts beside a clip's.
+    #[arg(long, value_name = "WEIGHT", default_value_t = 1.0)]
+    letters_weight: f32,
     /// Width of a layer before the classifier; 0 for none.
     #[arg(long, value_name = "N", default_value_t = 0)]
     hidden: usize,
@@ -169,6 +190,17 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
     fs::create_dir_all(&args.out).map_err(CliError::io("the run's folder"))?;
     let splits = args.splits(&manifest, &labels, &steps)?;
     write_json(&args.out.join("plan.json"), &plan)?;
+    let phrases = match &args.phrases {
+        None => Phrases::default(),
+        Some(file) => {
+            let found = read_phrases(file, &labels, &manifest, &splits)?;
+            let (n, n_set_aside) = (found.phrases.len(), found.n_set_aside);
+            steps.say(&format!(
+                "{n} sentences to read, {n_set_aside} left out because they are set aside for the tests"
+            ));
+            found
+        }
+    };
 
     let (folder, found_name) = open_base(&args.base)?;
     let base_name = args.base_name.clone().unwrap_or(found_name);
@@ -192,9 +224,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
     let clips = plan_clips(&manifest, &splits, plan.noise_clips, plan.features.seed);
     let maker = FeatureMaker::new(&encoder, encoder_id(files)?, &plan.features, babble(&clips)?);
     let cache = args.cache.clone().unwrap_or_else(|| args.out.join("cache"));
-    let store = FeatureStore::open(&cache, encoder.n_layer + 1, encoder.n_state)?;
+    let store = FeatureStore::open(&cache, maker.n_states(), encoder.n_state)?;
     let bar = steps.bar("encoder states");
-    let prepared = prepare(&clips, &plan, labels.len(), &maker, store, &mut |done, of| bar.set(done, of))?;
+    let mut prepared = prepare(&clips, &plan, labels.len(), &maker, store, &mut |done, of| bar.set(done, of))?;
+    prepared.phrases = phrases.phrases;
     bar.done();
     let adapters = match &plan.lora {
         None => None,
@@ -259,18 +292,27 @@ impl Args {
             dropout: self.dropout,
             label_smoothing: self.label_smoothing,
             p_mask: self.mask,
+            letters_weight: self.letters_weight,
             ..FitOptions::default()
         };
         let lora = (self.lora > 0).then(|| LoraOptions::after(&fit, self.lora, self.lora_rank, self.lora_epochs));
         Ok(TrainPlan {
-            features: FeatureOptions { position_stride: self.position_stride.max(1), augment, seed: 1 },
+            features: FeatureOptions {
+                position_stride: self.position_stride.max(1),
+                n_states: self.states.max(1),
+                augment,
+                seed: 1,
+            },
             copies: self.copies,
             noise_clips: self.noise_clips,
             d_projector: self.width,
+            n_context: self.contexts,
+            context_kernel: self.context_kernel,
             d_attention: self.width / 2,
             n_pool: self.pools,
             d_hidden: self.hidden,
             fit,
+            reader: (!self.no_letters).then(ReadOptions::default),
             trade_off: TradeOff::default(),
             lora,
         })
@@ -359,6 +401,12 @@ fn train_seed(
     let mut on_event = |event: FitEvent| match event {
         FitEvent::Resumed { epoch } => bar.say(&format!("seed {seed}: going on behind epoch {epoch}")),
         FitEvent::Step { step, n_steps, .. } => bar.set(step, n_steps),
+        FitEvent::Reading { step, n_steps, loss } => {
+            bar.set(step, n_steps);
+            if step == n_steps {
+                bar.say(&format!("seed {seed}: the reader of the letters is trained, loss {loss:.3}"));
+            }
+        }
         FitEvent::Epoch(point) => bar.say(&format!(
             "seed {seed} epoch {:>3}: loss {:.3} accuracy {:.1} %, held out {:.3} {:.1} %",
             point.epoch,

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::super::batches::TrainingClip;
 use super::super::export::{TrainedHead, TrainedLora, rounded};
-use super::super::fit::logits_of;
+use super::super::fit::answers_of;
 use super::super::lora::tests::{config, distance, encoder, mel, trained, weights};
 use super::super::model::values;
 use super::*;
@@ -19,8 +19,18 @@ use crate::weights::folder::{Base, ModelFolder, OpenOptions};
 /// Two positions become one.
 const STRIDE: usize = 2;
 /// The last two layers of the fixture's three are adapted.
-const SHAPE: HeadShape =
-    HeadShape { n_layers: 4, n_state: 16, d_projector: 8, d_attention: 4, n_pool: 2, d_hidden: 0, n_classes: 3 };
+const SHAPE: HeadShape = HeadShape {
+    n_layers: 4,
+    n_state: 16,
+    d_projector: 8,
+    n_context: 1,
+    context_kernel: 3,
+    d_attention: 4,
+    n_pool: 2,
+    d_hidden: 0,
+    n_classes: 3,
+    n_letters: 0,
+};
 
 fn options() -> LoraOptions {
     let fit = FitOptions { epochs: 4, batch_size: 16, learning_rate: 0.02, dropout: 0.1, ..FitOptions::default() };
@@ -34,6 +44,7 @@ struct Fixture {
     train: Vec<TrainingClip>,
     validation: Vec<TrainingClip>,
     head: Vec<NamedTensor>,
+    letters: HashMap<FeatureKey, Vec<usize>>,
 }
 
 impl Fixture {
@@ -44,7 +55,7 @@ impl Fixture {
         let mut store = FeatureStore::open(folder.path(), SHAPE.n_layers, SHAPE.n_state).unwrap();
         let mut full = FeatureStore::open(&folder.path().join("lora"), 1, SHAPE.n_state).unwrap();
         let frozen = FrozenLayers::load(&config(), &*weights(), 2).unwrap();
-        let spec = options().spec(&SHAPE).unwrap();
+        let spec = options().on(SHAPE.n_state, SHAPE.n_layers - 1).unwrap();
         let unchanged = LoraLayers::init(&spec, 16, 1, &Device::flex()).unwrap();
         let mut rng = fastrand::Rng::with_seed(1);
         let mut of = HashMap::new();
@@ -83,15 +94,16 @@ impl Fixture {
         full.flush().unwrap();
         let head = SHAPE.init(3, &Device::flex()).unwrap().tensors().unwrap();
         let inputs = LoraInputs::new(full, of, frozen).unwrap();
-        Self { _folder: folder, store, inputs, train, validation, head }
+        Self { _folder: folder, store, inputs, train, validation, head, letters: HashMap::new() }
     }
 
     fn start(&self) -> LoraStart<'_> {
-        LoraStart { tensors: &self.head, shape: &SHAPE, position_stride: STRIDE }
+        LoraStart { tensors: &self.head, shape: &SHAPE, n_encoder_layers: SHAPE.n_layers - 1, position_stride: STRIDE }
     }
 
     fn set(&self) -> TrainingSet<'_> {
-        TrainingSet { store: &self.store, train: self.train.clone(), validation: self.validation.clone() }
+        let (train, validation) = (self.train.clone(), self.validation.clone());
+        TrainingSet { store: &self.store, train, validation, letters: &self.letters }
     }
 
     fn fit(
@@ -121,14 +133,16 @@ fn new_adapters_answer_as_the_head_alone() {
     let fixture = Fixture::new();
     let (options, items) = (options(), fixture.items());
     let head = SHAPE.read(&in_memory(&fixture.head).unwrap(), &Device::flex()).unwrap();
-    let alone = logits_of(&head, &SHAPE, 7, &fixture.store, &items).unwrap();
+    let abc = Alphabet::default();
+    let alone = answers_of(&head, &SHAPE, &abc, 7, &fixture.store, &items).unwrap();
     let start = fixture.start();
     let adapted = Adapted::new(&start, &options, &fixture.store, &fixture.inputs).unwrap();
     for device in [Device::flex(), Device::flex().autodiff()] {
         let model = adapted.begin(1, &device).unwrap();
         for batch_size in [1, 7] {
-            let together = answers(&adapted, &model, batch_size, &items).unwrap();
+            let together = answers(&adapted, &model, &abc, batch_size, &items).unwrap();
             for (at, (a, b)) in together.iter().zip(&alone).enumerate() {
+                let (a, b) = (&a.logits, &b.logits);
                 assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 0.02), "clip {at}: {a:?} {b:?}");
                 assert_eq!(at % 10 == 9, a.iter().all(|v| *v == 0.0), "only where nobody speaks: clip {at}");
             }
@@ -150,10 +164,10 @@ fn head_and_adapters_learn_and_a_seed_is_a_seed() {
     assert_eq!((&first.tensors, &first.history), (&again.tensors, &again.history));
     assert_ne!(first.tensors, run(2).tensors);
     // The logits of what came out are those that the history was measured by.
-    let logits =
-        lora_logits(&fixture.start(), &options(), &fixture.store, &fixture.inputs, &first.tensors, &fixture.items());
+    let (start, items, abc) = (fixture.start(), fixture.items(), Alphabet::default());
+    let heard = lora_answers(&start, &options(), &fixture.store, &fixture.inputs, &first.tensors, &abc, &items);
     let heard: Vec<(Vec<f32>, usize)> =
-        logits.unwrap().into_iter().zip(fixture.items()).map(|(row, (_, class))| (row, class)).collect();
+        heard.unwrap().into_iter().zip(items).map(|(answer, (_, class))| (answer.logits, class)).collect();
     let losses = heard.iter().enumerate().filter(|(at, _)| at % 10 != 9).map(|(_, (row, class))| {
         let sum: f64 = row.iter().map(|v| f64::from(*v).exp()).sum();
         sum.ln() - f64::from(row[*class])
@@ -245,11 +259,14 @@ fn what_cannot_be_adapted_is_refused() {
 /// From the folder that training writes to the encoder that is served.
 #[test]
 fn a_head_with_adapters_is_read_again() {
-    let spec = options().spec(&SHAPE).unwrap();
+    let spec = options().on(SHAPE.n_state, SHAPE.n_layers - 1).unwrap();
     let adapters = rounded(trained(&spec));
     let head = TrainedHead {
         tensors: rounded(SHAPE.init(3, &Device::flex()).unwrap().tensors().unwrap()),
+        reader: Vec::new(),
+        alphabet: Alphabet::default(),
         shape: SHAPE,
+        n_encoder_layers: SHAPE.n_layers - 1,
         position_stride: STRIDE,
         labels: vec!["add_to_cart".to_owned()],
         base: "okyeame-tests/tiny-2".to_owned(),

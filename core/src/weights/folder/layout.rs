@@ -16,6 +16,7 @@
 //!
 //! A name that fits nowhere keeps its own, so that strict loading reports it as unused.
 
+use crate::intent::head::{MAX_CONTEXTS, context_name};
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::weights::lora::LORA_PREFIX;
@@ -174,7 +175,9 @@ fn head_names(rest: BTreeSet<&str>) -> (Option<Names>, Names) {
         }
     };
     take("layer_weights");
-    for layer in ["projector", "context", "attention", "scores", "hidden"] {
+    let contexts = (0..MAX_CONTEXTS).map(context_name);
+    let layers = ["projector", "attention", "scores", "hidden", "letters", "reader", "reader_classifier"];
+    for layer in layers.into_iter().map(str::to_owned).chain(contexts) {
         take(&format!("{layer}.weight"));
         take(&format!("{layer}.bias"));
     }

@@ -12,6 +12,7 @@ use crate::error::{Result, printable};
 use crate::intent::calibration::{CALIBRATION_FILE, Calibration, RejectionClass};
 use crate::intent::head::{HeadActivation, HeadPooling, HeadSpec, HeadWindow, MAX_POSITION_STRIDE};
 use crate::intent::label_files::{Labels, read_labels};
+use crate::intent::reader::Alphabet;
 use crate::tokenizer;
 use crate::weights::WeightSource;
 use crate::weights::ctranslate2::Ctranslate2;
@@ -126,6 +127,7 @@ impl Opened<'_> {
                 labels: self.labels()?,
                 activation: activation(self.config, has_hidden, fallbacks)?,
                 pooling: pooling(self.config)?,
+                alphabet: alphabet(self.config)?,
                 rejection_classes: rejection_classes(self.config)?,
                 calibration: self.files.read(CALIBRATION_FILE)?.map(|json| Calibration::parse(&json)).transpose()?,
             })
@@ -134,7 +136,7 @@ impl Opened<'_> {
             Ok(described) => (described, None),
             Err(problem) => (Described::default(), Some(problem)),
         };
-        let Described { labels, activation, pooling, rejection_classes, calibration } = described;
+        let Described { labels, activation, pooling, alphabet, rejection_classes, calibration } = described;
         match &labels {
             Some(labels) => fallbacks.extend(labels.notes.iter().cloned()),
             None => fallbacks.push("no labels: nothing names the intent head's classes".to_owned()),
@@ -152,7 +154,14 @@ impl Opened<'_> {
             None => None,
         };
         Ok(HeadFiles {
-            spec: HeadSpec { n_state: config.d_model, n_layer: config.encoder_layers, window, activation, pooling },
+            spec: HeadSpec {
+                n_state: config.d_model,
+                n_layer: config.encoder_layers,
+                window,
+                activation,
+                pooling,
+                alphabet,
+            },
             labels,
             rejection_classes,
             calibration,
@@ -314,6 +323,7 @@ struct Described {
     labels: Option<Labels>,
     activation: HeadActivation,
     pooling: HeadPooling,
+    alphabet: Alphabet,
     rejection_classes: Vec<RejectionClass>,
     calibration: Option<Calibration>,
 }
@@ -334,6 +344,14 @@ fn pooling(config: &Value) -> Result<HeadPooling> {
             "config.json",
             format!("pooling '{}' is not known, only 'mean' and 'attentive_statistics'", printable(other)),
         )),
+    }
+}
+
+fn alphabet(config: &Value) -> Result<Alphabet> {
+    match config.get("letters").filter(|letters| !letters.is_null()) {
+        None => Ok(Alphabet::default()),
+        Some(Value::String(letters)) => Alphabet::new(letters),
+        Some(_) => Err(invalid("config.json", "letters must be a string, a letter for each class".to_owned())),
     }
 }
 
