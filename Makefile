@@ -126,13 +126,13 @@ train-tools:
 	@scripts/install_tools.sh train
 
 .PHONY: corpus
-corpus: train-tools $(TWI_SHOP)/.venv/.installed ## Speak the shop corpus: 17,500 clips by speech synthesis (2 GB, 8 minutes; CORPUS=…)
-	$(TWI_SHOP)/.venv/bin/python $(TWI_SHOP)/make_corpus.py --out $(CORPUS) --clips 14000 --out-of-scope 3500 --jobs 2
+corpus: train-tools $(TWI_SHOP)/.venv/.installed ## Speak the shop corpus: 18,500 clips by speech synthesis (2 GB, 8 minutes; CORPUS=…)
+	$(TWI_SHOP)/.venv/bin/python $(TWI_SHOP)/make_corpus.py --out $(CORPUS) --clips 15000 --out-of-scope 3500 --jobs 2
 
 .PHONY: train-demo
 train-demo: corpus build model ## Make models/twi-shop from nothing, evaluate it, hold it against the one that ships (RUN=…)
-	$(OKYEAME) train --data $(CORPUS)/manifest.csv --out $(RUN) --base $(MODEL) --base-name openai/whisper-base $$(cat $(TWI_SHOP)/train.args) $(TRAIN_ARGS)
-	$(OKYEAME) eval $(RUN)/model --word-clips 250 --base $(MODEL) --data $(CORPUS)/manifest.csv \
+	$(OKYEAME) train --data $(CORPUS)/manifest.csv --phrases $(CORPUS)/phrases.csv --out $(RUN) --base $(MODEL) --base-name openai/whisper-base $$(cat $(TWI_SHOP)/train.args) $(TRAIN_ARGS)
+	$(OKYEAME) eval $(RUN)/model --word-clips 120 --base $(MODEL) --data $(CORPUS)/manifest.csv \
 	    --splits $(RUN)/splits.csv --out $(RUN)/report --synthetic --note "$$(cat $(TWI_SHOP)/note.txt)" \
 	    --title 'Okyeame Twi shop' --card $(RUN)/model --compare models/twi-shop/evaluation.json
 

@@ -13,6 +13,8 @@ use crate::intent::head::{MAX_CONTEXTS, context_name};
 use crate::intent::pooling::attentive_statistics;
 use crate::weights::{Checkpoint, WeightSource};
 
+/// Wider than any Whisper.
+const MAX_WIDTH: usize = 16_384;
 /// Added to the score of a position that is padding.
 const PADDING_SCORE: f32 = -1e4;
 
@@ -132,11 +134,11 @@ impl HeadShape {
     /// [`Error::InvalidParameter`] for widths that make no head.
     pub fn check(&self) -> Result<()> {
         let Self { n_layers, n_state, d_projector, d_attention, n_pool, n_classes, .. } = *self;
-        let widths = [n_layers, n_state, d_projector, d_attention, n_pool, n_classes];
-        if widths.contains(&0) || !d_projector.is_multiple_of(n_pool) {
+        let widths = [n_layers, n_state, d_projector, d_attention, n_pool, n_classes, self.d_hidden.max(1)];
+        if widths.contains(&0) || widths.iter().any(|n| *n > MAX_WIDTH) || !d_projector.is_multiple_of(n_pool) {
             return Err(Error::InvalidParameter {
                 name: "head",
-                allowed: "every width is at least 1, and the number of pools divides the projector's".to_owned(),
+                allowed: "every width is 1 to 16384, and the number of pools divides the projector's".to_owned(),
             });
         }
         if self.n_context > MAX_CONTEXTS || self.context_kernel.is_multiple_of(2) || self.context_kernel > 31 {

@@ -81,6 +81,25 @@ pub struct TrainPlan {
     pub lora: Option<LoraOptions>,
 }
 
+impl TrainPlan {
+    /// The head's widths, on `n_states` states of width `n_state`.
+    #[must_use]
+    pub fn shape(&self, n_states: usize, n_state: usize, n_labels: usize, n_letters: usize) -> HeadShape {
+        HeadShape {
+            n_layers: n_states,
+            n_state,
+            d_projector: self.d_projector,
+            n_context: self.n_context,
+            context_kernel: self.context_kernel,
+            d_attention: self.d_attention,
+            n_pool: self.n_pool,
+            d_hidden: self.d_hidden,
+            n_classes: n_labels + REJECTION_CLASSES.len(),
+            n_letters,
+        }
+    }
+}
+
 /// What a head hears in records.
 type Answers<'a> = dyn Fn(&[(FeatureKey, usize)]) -> Result<Vec<RecordAnswer>> + 'a;
 
@@ -287,18 +306,7 @@ impl Prepared {
     }
 
     fn shape(&self, plan: &TrainPlan) -> HeadShape {
-        HeadShape {
-            n_layers: self.store.n_layers(),
-            n_state: self.store.n_state(),
-            d_projector: plan.d_projector,
-            d_attention: plan.d_attention,
-            n_pool: plan.n_pool,
-            d_hidden: plan.d_hidden,
-            n_classes: self.n_labels + REJECTION_CLASSES.len(),
-            n_letters: self.alphabet.len(),
-            n_context: plan.n_context,
-            context_kernel: plan.context_kernel,
-        }
+        plan.shape(self.store.n_layers(), self.store.n_state(), self.n_labels, self.alphabet.len())
     }
 
     /// Trains one head and calibrates it.

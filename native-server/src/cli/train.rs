@@ -48,6 +48,7 @@ Examples:
   okyeame train --data manifest.csv --out runs/adapted --lora 2
   okyeame eval runs/first/model --data manifest.csv --splits runs/first/splits.csv --out runs/first/report
   okyeame server --huggingface runs/first/model
+  okyeame upload shop/twi runs/first
 
 A run that was stopped goes on where it was when it is started again by the same command.";
 
@@ -217,6 +218,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
         .into());
     };
     let encoder = CommandEncoder::from_folder(&folder, &Compute::cpu())?;
+    plan.shape(plan.features.n_states, encoder.n_state, labels.len(), 0).check()?;
     if let Some(lora) = &plan.lora {
         // Before hours of work, not behind them.
         lora.on(encoder.n_state, encoder.n_layer)?;
@@ -258,8 +260,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
         run.head.write(&folder.join("model"))?;
     }
     let best = runs.iter().min_by(|a, b| held_out_loss(&a.2).total_cmp(&held_out_loss(&b.2)));
-    let Some((seed, _, run)) = best else { return Ok(ExitCode::FAILURE) };
+    let Some((seed, folder, run)) = best else { return Ok(ExitCode::FAILURE) };
     run.head.write(&args.out.join("model"))?;
+    // Where `okyeame eval RUN/model` looks for the curves.
+    fs::copy(folder.join("training.json"), args.out.join("training.json"))
+        .map_err(CliError::io("writing training.json"))?;
     steps.say(&format!(
         "The head of seed {seed} is in {}. What it can do: okyeame eval {} --data {} --splits {}",
         args.out.join("model").display(),
