@@ -110,7 +110,8 @@ pub fn spoken_letters(text: &str) -> Option<String> {
     Some(spaced(&kept))
 }
 
-fn spaced(text: &str) -> String {
+/// One space between words, none around them.
+pub(crate) fn spaced(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -173,6 +174,17 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// From tensors as a head's file has them.
+    ///
+    /// # Shapes
+    /// - weight: `[d, n_buckets]`
+    /// - bias: `[d]`
+    /// - classifier: `[n_classes, d]`
+    #[must_use]
+    pub fn new(weight: &[f32], bias: Vec<f32>, classifier: Vec<f32>) -> Self {
+        Self { embedding: transposed(weight, bias.len()), bias, classifier }
+    }
+
     /// What is added to the logits of the sound: `n_classes` numbers.
     #[must_use]
     pub fn logits(&self, letters: &str) -> Vec<f32> {
@@ -186,6 +198,12 @@ impl Reader {
         hidden.iter_mut().for_each(|h| *h = h.max(0.0));
         self.classifier.chunks(d.max(1)).map(|row| row.iter().zip(&hidden).map(|(w, h)| w * h).sum()).collect()
     }
+}
+
+/// `[n_rows, n_columns]` to `[n_columns, n_rows]`.
+pub(crate) fn transposed(values: &[f32], n_rows: usize) -> Vec<f32> {
+    let n_columns = values.len() / n_rows.max(1);
+    (0..values.len()).map(|at| values[at % n_rows * n_columns + at / n_rows]).collect()
 }
 
 #[cfg(test)]

@@ -88,7 +88,6 @@ pub(super) fn assemble(
     for (row, length) in mask.chunks_mut(n_positions).zip(&lengths) {
         row[..(*length).min(n_positions)].fill(1.0);
     }
-    let mut targets = vec![0.0f32; items.len() * n_classes];
     let mut dropout = None;
     let mut smoothing = 0.0;
     if let Some((regularisation, rng)) = regularisation {
@@ -96,17 +95,11 @@ pub(super) fn assemble(
         for (row, length) in mask.chunks_mut(n_positions).zip(&lengths) {
             leave_out(row, (*length).min(n_positions), regularisation.p_mask, rng);
         }
-        let keep = 1.0 - regularisation.dropout;
-        let values: Vec<f32> = (0..items.len() * regularisation.d_pooled)
-            .map(|_| if rng.f32() < keep { 1.0 / keep } else { 0.0 })
-            .collect();
+        let values = dropped_out(items.len() * regularisation.d_pooled, regularisation.dropout, rng);
         let shape = [items.len(), 1, regularisation.d_pooled];
         dropout = Some(Tensor::from_data(TensorData::new(values, shape), device));
     }
-    for (row, (_, class)) in targets.chunks_mut(n_classes).zip(items) {
-        row.fill(smoothing / (n_classes - 1).max(1) as f32);
-        row[*class] = 1.0 - smoothing;
-    }
+    let targets = smoothed(items.iter().map(|(_, class)| *class), n_classes, smoothing);
     Ok(Batch {
         states: states
             .into_iter()
@@ -116,6 +109,19 @@ pub(super) fn assemble(
         targets: Tensor::from_data(TensorData::new(targets, [items.len(), n_classes]), device),
         dropout,
     })
+}
+
+/// `n` factors for values of which a share is left out at random: 0, or what keeps their mean.
+pub(super) fn dropped_out(n: usize, share: f32, rng: &mut fastrand::Rng) -> Vec<f32> {
+    let keep = 1.0 - share;
+    (0..n).map(|_| if rng.f32() < keep { 1.0 / keep } else { 0.0 }).collect()
+}
+
+/// A row of `n_classes` for each class: `smoothing` belongs to all the others together.
+pub(super) fn smoothed(classes: impl Iterator<Item = usize>, n_classes: usize, smoothing: f32) -> Vec<f32> {
+    let other = smoothing / (n_classes - 1).max(1) as f32;
+    let row = |class| (0..n_classes).map(move |at| if at == class { 1.0 - smoothing } else { other });
+    classes.flat_map(row).collect()
 }
 
 /// As [`crate::intent::pooling::normalise_positions`], in place.

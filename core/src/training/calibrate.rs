@@ -75,7 +75,8 @@ pub fn fit_temperature(clips: &[(Vec<f32>, usize, f64)]) -> f32 {
     (golden_section(loss, -2.5, 2.5).exp()) as f32
 }
 
-fn negative_log_likelihood(logits: &[f32], class: usize, temperature: f64) -> f64 {
+/// How unlikely a class is by logits at a temperature.
+pub(super) fn negative_log_likelihood(logits: &[f32], class: usize, temperature: f64) -> f64 {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|v| (f64::from(v - max) / temperature).exp()).sum();
     sum.ln() - f64::from(logits[class] - max) / temperature
@@ -223,9 +224,8 @@ pub fn fit_reader_weight(sound: &[Vec<f32>], read: &[Vec<f32>], classes: &[usize
         let clips = sound.iter().zip(read).zip(classes);
         clips
             .map(|((sound, read), class)| {
-                let logits: Vec<f64> = sound.iter().zip(read).map(|(s, r)| f64::from(scale * s + weight * r)).collect();
-                let max = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                logits.iter().map(|l| (l - max).exp()).sum::<f64>().ln() - (logits[*class] - max)
+                let logits: Vec<f32> = sound.iter().zip(read).map(|(s, r)| scale * s + weight * r).collect();
+                negative_log_likelihood(&logits, *class, 1.0)
             })
             .sum()
     };

@@ -1,15 +1,19 @@
 //! Evaluates heads on the clips that were set aside: fills an [`Evaluation`].
 //!
 //! Every clip goes the way of the product: find the speech, fitted window, encoder, head, calibration. Heads that stand
-//! on one base share the encoder's work; one with adapters on it has its own. With words, also the transcript, the text match, the fusion and the slots.
+//! on one base share the encoder's work; one with adapters on it has its own. With words, also the transcript, the text
+//! match, the fusion and the slots.
 //!
 //! The first head is the one that figures speak of; the others are the same training with other seeds, and widen its
 //! intervals. Intervals are drawn over speakers.
+
+mod words;
 
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
+use burn::tensor::Tensor;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -17,23 +21,22 @@ use super::augment::mix_at_snr;
 use super::calibrate::Truth;
 use super::evaluation::{
     CellCount, ConfusionTable, DataFacts, Evaluation, IntentResult, NamedConfusion, NoiseResult, OutOfScopeResult,
-    SeedResult, SpeakerResult, SplitResult, TimingsResult, WordsResult,
+    SeedResult, SpeakerResult, SplitResult, TimingsResult,
 };
 use super::features::Sound;
 use super::manifest::{Example, Manifest};
 use super::metrics::{
-    Binning, Interval, Judged, RESAMPLES, SlotCounts, accepted_share, accuracy, calibration, character_error_rate,
-    confusion, expected_calibration_error, false_accept_share, macro_f1, mean_over_seeds, per_label, percentiles,
-    risk_coverage, slot_counts, top_confusions, word_error_rate, wrong_accept_share,
+    Binning, Interval, Judged, RESAMPLES, accepted_share, accuracy, calibration, confusion, expected_calibration_error,
+    false_accept_share, macro_f1, mean_over_seeds, per_label, percentiles, risk_coverage, top_confusions,
+    wrong_accept_share,
 };
 use super::noise::{self, NoiseKind};
 use super::run::truth_of;
 use super::splits::{Cell, Splits};
 use super::targets::targets;
-use super::words::{WordsCache, Written, hex};
+use super::words::WordsCache;
 use crate::audio::{SAMPLE_RATE_HZ, Waveform};
 use crate::error::{Error, Result};
-use crate::intent::text_match::Heard;
 use crate::recognition::{IntentSource, Rejection};
 use crate::recognizer::{CommandEncoder, RecognizeOptions, Recognizer, Verdict};
 
@@ -255,15 +258,7 @@ impl Evaluator<'_> {
                     shared.clone().flatten()
                 }
             };
-            let verdict = match (states, recognizer.audio_head()) {
-                (Some(mut states), Some(head)) => {
-                    if !head.head().needs_all_states() {
-                        states.drain(..states.len() - 1);
-                    }
-                    ready(head.judge(states))?
-                }
-                _ => Verdict::no_speech(IntentSource::AudioHead),
-            };
+            let verdict = by_sound(recognizer, states)?;
             heard.push(judged(item.truth, item.group, &verdict));
         }
         Ok(heard)
@@ -505,74 +500,6 @@ impl Evaluator<'_> {
             total: percentiles(&mut total),
         })
     }
-
-    /// Words, what they mean, and both together, on some of the clips.
-    fn words(
-        &self,
-        items: &[Item<'_>],
-        cache: &mut WordsCache,
-        on_event: &mut dyn FnMut(EvaluateEvent),
-    ) -> Result<Option<WordsResult>> {
-        let recognizer = &self.recognizers[0];
-        let (Some(head), true) = (recognizer.audio_head(), recognizer.info().transcription) else { return Ok(None) };
-        let mut clips: Vec<(&Item<'_>, &Example)> =
-            items.iter().filter(|i| i.noise.is_none()).filter_map(|i| Some((i, i.example?))).collect();
-        clips.sort_by_key(|(_, example)| example.content);
-        clips.truncate(self.options.word_clips);
-        if clips.is_empty() {
-            return Ok(None);
-        }
-        let (mut texts, mut slots) = (Vec::new(), Vec::new());
-        let (mut by_sound, mut by_words, mut by_both) = (Vec::new(), Vec::new(), Vec::new());
-        let of = clips.len();
-        for (done, (item, example)) in clips.into_iter().enumerate() {
-            on_event(EvaluateEvent::Words { done, of });
-            let key = hex(&example.content);
-            let samples = item.sound.samples()?;
-            if cache.get(&key).is_none() {
-                let answer =
-                    ready(recognizer.recognize(&Waveform::new(samples.clone())?, &RecognizeOptions::default()))?;
-                cache.add(Written {
-                    content: key.clone(),
-                    language: answer.whisper_info.decode_language.unwrap_or_else(|| "sw".to_owned()),
-                    text: answer.transcription.filter(|text| !text.trim().is_empty()),
-                })?;
-            }
-            let Some(written) = cache.get(&key) else { continue };
-            let sound = match recognizer.own_states(&samples).unwrap_or_else(|| self.encoder.forward(&samples))? {
-                Some(states) if head.head().needs_all_states() => ready(head.judge(states))?,
-                Some(mut states) => ready(head.judge(states.split_off(states.len() - 1)))?,
-                None => Verdict::no_speech(IntentSource::AudioHead),
-            };
-            by_sound.push(judged(item.truth, item.group, &sound));
-            let words = written.rank().map_or_else(|| Verdict::no_speech(IntentSource::Transcript), Verdict::from);
-            by_words.push(judged(item.truth, item.group, &words));
-            let both = match written.text.as_deref() {
-                Some(text) => recognizer.with_words(sound, &[Heard { language: &written.language, text }], None),
-                None => sound,
-            };
-            by_both.push(judged(item.truth, item.group, &both));
-            if example.label.is_some() {
-                slots.push(slot_counts(&example.slots, &both.slots));
-                if !example.text.is_empty() {
-                    texts.push((example.text.clone(), written.text.clone().unwrap_or_default()));
-                }
-            }
-        }
-        let pairs = || texts.iter().map(|(reference, heard)| (reference.as_str(), heard.as_str()));
-        let slots: SlotCounts = slots.into_iter().sum();
-        Ok(Some(WordsResult {
-            n: by_both.len(),
-            wer: word_error_rate(pairs()),
-            cer: character_error_rate(pairs()),
-            slot_f1: slots.f1(),
-            slot_precision: slots.precision(),
-            slot_recall: slots.recall(),
-            accuracy_audio: accuracy(&by_sound),
-            accuracy_words: accuracy(&by_words),
-            accuracy_fused: accuracy(&by_both),
-        }))
-    }
 }
 
 type Parts<'a> = dyn Fn(&dyn Fn(&Item<'_>) -> bool) -> Vec<Vec<Judged>> + 'a;
@@ -582,6 +509,17 @@ type Intervals<'a> = dyn Fn(&[Vec<Judged>], &dyn Fn(&[&Judged]) -> Option<f64>) 
 #[must_use]
 pub fn is_test(cell: Cell) -> bool {
     matches!(cell, Cell::TestSeen | Cell::TestVoice | Cell::TestWording | Cell::TestBoth)
+}
+
+/// What the head of a model makes of all states of its encoder; without any, nobody speaks.
+fn by_sound(recognizer: &Recognizer, states: Option<Vec<Tensor<3>>>) -> Result<Verdict> {
+    let (Some(mut states), Some(head)) = (states, recognizer.audio_head()) else {
+        return Ok(Verdict::no_speech(IntentSource::AudioHead));
+    };
+    if !head.head().needs_all_states() {
+        states.drain(..states.len() - 1);
+    }
+    ready(head.judge(states))
 }
 
 fn judged(truth: Truth, group: u32, verdict: &Verdict) -> Judged {

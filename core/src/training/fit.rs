@@ -6,17 +6,18 @@
 //! ([`super::lora_fit`]).
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::Module;
-use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer, OptimizerRecord};
-use burn::tensor::{Bytes, Device, Tensor};
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::batches::{MAX_POSITIONS, Regularisation, TrainingClip, assemble, order};
+use super::calibrate::negative_log_likelihood;
+use super::checkpoint::Run;
 use super::ctc::{Spelled, ctc_loss};
 use super::evaluation::EpochPoint;
 use super::feature_store::{FeatureKey, FeatureStore};
@@ -383,8 +384,12 @@ fn rate(options: &FitOptions, done: f64) -> f64 {
     }
     let rest = (options.epochs as f64 - options.warmup_epochs).max(1e-9);
     let share = ((done - options.warmup_epochs) / rest).min(1.0);
-    let cosine = (1.0 + (std::f64::consts::PI * share).cos()) / 2.0;
-    options.learning_rate * (LAST_RATE + (1.0 - LAST_RATE) * cosine)
+    options.learning_rate * cosine(share)
+}
+
+/// What is left of a learning rate after a share of the way: from 1 along a cosine to [`LAST_RATE`].
+pub(super) fn cosine(share: f64) -> f64 {
+    LAST_RATE + (1.0 - LAST_RATE) * (1.0 + (std::f64::consts::PI * share).cos()) / 2.0
 }
 
 fn n_right_of(logits: &[f32], items: &[(FeatureKey, usize)], n_classes: usize) -> usize {
@@ -408,9 +413,7 @@ fn held_out<T: Trainee>(
     let (mut letters_loss, mut n_spelled) = (0.0, 0.0);
     each_answer(trainee, model, options.batch_size, items, &mut |items, heard| {
         for (row, (_, class)) in values(heard.logits)?.chunks(n_classes).zip(items.iter().map(|at| at.1)) {
-            let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let sum: f64 = row.iter().map(|v| f64::from(v - max).exp()).sum();
-            loss += sum.ln() - f64::from(row[class] - max);
+            loss += negative_log_likelihood(row, class, 1.0);
             n_right += usize::from(best_class(row) == class);
         }
         if let Some(scores) = heard.letters {
@@ -505,102 +508,12 @@ fn each_answer<T: Trainee>(
     Ok(())
 }
 
-/// What a checkpoint says of itself.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct RunState<P> {
-    options: FitOptions,
-    /// What is trained: a head's widths, or a [`Trainee::Plan`] that says more.
-    shape: P,
-    history: Vec<EpochPoint>,
-    best_epoch: usize,
-}
-
-struct Run<T: Trainee> {
-    state: RunState<T::Plan>,
-    model: T::Model,
-    optimiser: ModuleOptimizer,
-    best: Vec<NamedTensor>,
-}
-
-const STATE: &str = "state.json";
-const HEAD: &str = "head.safetensors";
-const BEST: &str = "best.safetensors";
-const OPTIMISER: &str = "optimiser.burnpack";
-const CURRENT: &str = "checkpoint";
-
-impl<T: Trainee> Run<T> {
-    fn begin(trainee: &T, options: &FitOptions, device: &Device) -> Result<Self> {
-        let model = trainee.begin(options.seed, device)?;
-        let state = RunState { options: options.clone(), shape: trainee.plan(), history: Vec::new(), best_epoch: 0 };
-        Ok(Self { best: trainee.tensors(&model)?, state, model, optimiser: optimiser(options) })
-    }
-
-    fn is_done(&self, options: &FitOptions) -> bool {
-        let n_epochs = self.state.history.len();
-        n_epochs >= options.epochs || n_epochs >= self.state.best_epoch + options.patience.max(1)
-    }
-
-    fn add(&mut self, trainee: &T, point: EpochPoint) -> Result<()> {
-        let loss = |p: &EpochPoint| p.validation_loss.unwrap_or(f64::INFINITY);
-        if self.state.history.iter().all(|p| loss(&point) < loss(p)) {
-            self.state.best_epoch = point.epoch;
-            self.best = trainee.tensors(&self.model)?;
-        }
-        self.state.history.push(point);
-        Ok(())
-    }
-
-    /// Written beside the last checkpoint, which then makes way: a kill leaves one of the two whole.
-    fn save(&self, trainee: &T, folder: &Path) -> Result<()> {
-        let io = |source| Error::Io { what: "writing a checkpoint".to_owned(), source };
-        let (next, old, current) = (folder.join("next"), folder.join("old"), folder.join(CURRENT));
-        let record = self.optimiser.to_record().into_bytes().map_err(|e| io(std::io::Error::other(e.to_string())))?;
-        for folder in [&next, &old] {
-            if folder.exists() {
-                fs::remove_dir_all(folder).map_err(io)?;
-            }
-        }
-        fs::create_dir_all(&next).map_err(io)?;
-        fs::write(next.join(HEAD), bytes_of(&trainee.tensors(&self.model)?)).map_err(io)?;
-        fs::write(next.join(BEST), bytes_of(&self.best)).map_err(io)?;
-        fs::write(next.join(OPTIMISER), &record[..]).map_err(io)?;
-        let state = serde_json::to_vec_pretty(&self.state).map_err(|e| io(e.into()))?;
-        fs::write(next.join(STATE), state).map_err(io)?;
-        if current.exists() {
-            fs::rename(&current, &old).map_err(io)?;
-        }
-        fs::rename(&next, &current).map_err(io)?;
-        if old.exists() {
-            fs::remove_dir_all(&old).map_err(io)?;
-        }
-        Ok(())
-    }
-
-    /// `None` if there is no checkpoint, or one of other options.
-    fn resume(trainee: &T, folder: &Path, options: &FitOptions, device: &Device) -> Result<Option<Self>> {
-        let Some(current) = [CURRENT, "next", "old"].iter().map(|n| folder.join(n)).find(|f| f.join(STATE).is_file())
-        else {
-            return Ok(None);
-        };
-        let read = |file: &str| {
-            fs::read(current.join(file)).map_err(|source| Error::Io { what: format!("reading {file}"), source })
-        };
-        let state: RunState<T::Plan> = serde_json::from_slice(&read(STATE)?)
-            .map_err(|e| Error::InvalidConfig { file: STATE.to_owned(), reason: e.to_string() })?;
-        if state.options != *options || state.shape != trainee.plan() {
-            return Ok(None);
-        }
-        let damaged = |reason: String| Error::DamagedWeights { file: OPTIMISER.to_owned(), reason };
-        let model = trainee.read(Safetensors::from_bytes(read(HEAD)?, HEAD)?, device)?;
-        let best = trainee.tensors(&trainee.read(Safetensors::from_bytes(read(BEST)?, BEST)?, device)?)?;
-        let record =
-            OptimizerRecord::from_bytes(Bytes::from_bytes_vec(read(OPTIMISER)?)).map_err(|e| damaged(e.to_string()))?;
-        Ok(Some(Self { state, model, optimiser: optimiser(options).load_record(record), best }))
-    }
-}
-
-fn optimiser(options: &FitOptions) -> ModuleOptimizer {
-    AdamWConfig::new().with_weight_decay(options.weight_decay).with_epsilon(1e-8).init()
+/// Parameters as a weight file that is nowhere on disk.
+///
+/// # Errors
+/// [`Error::DamagedWeights`] if they contradict themselves.
+pub(super) fn in_memory(tensors: &[NamedTensor]) -> Result<Safetensors> {
+    Safetensors::from_bytes(bytes_of(tensors), "model.safetensors")
 }
 
 pub(super) fn bytes_of(tensors: &[NamedTensor]) -> Vec<u8> {
@@ -616,157 +529,4 @@ pub fn checkpoint_folder(run: &Path) -> PathBuf {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use std::panic::{AssertUnwindSafe, catch_unwind};
-
-    use half::f16;
-
-    use super::*;
-
-    const SHAPE: HeadShape = HeadShape {
-        n_layers: 2,
-        n_state: 8,
-        d_projector: 8,
-        n_context: 1,
-        context_kernel: 3,
-        d_attention: 4,
-        n_pool: 2,
-        d_hidden: 0,
-        n_classes: 3,
-        n_letters: 3,
-    };
-
-    fn options() -> FitOptions {
-        FitOptions { epochs: 5, batch_size: 16, learning_rate: 0.02, dropout: 0.1, ..FitOptions::default() }
-    }
-
-    /// Three classes of clips of 3 to 7 positions: each class is a direction, under noise. Every tenth holds no speech.
-    fn clips(store: &mut FeatureStore, name: &str, n: usize) -> Vec<TrainingClip> {
-        let mut rng = fastrand::Rng::with_seed(n as u64);
-        let clips = (0..n)
-            .map(|at| {
-                let class = at % 3;
-                let keys =
-                    (0..2u8).map(|copy| FeatureKey::new(&[name.as_bytes(), &at.to_le_bytes(), &[copy]])).collect();
-                let clip = TrainingClip { keys, class };
-                for key in &clip.keys {
-                    let n_positions = if at % 10 == 9 { 0 } else { rng.usize(3..8) };
-                    let value = |i: usize| if i % 8 == class || i % 8 == class + 4 { 2.0 } else { 0.0 };
-                    let states: Vec<f16> =
-                        (0..2 * n_positions * 8).map(|i| f16::from_f32(value(i) + 2.0 * rng.f32())).collect();
-                    store.add(*key, &states).unwrap();
-                }
-                clip
-            })
-            .collect();
-        store.flush().unwrap();
-        clips
-    }
-
-    fn with_set<R>(use_it: impl FnOnce(&TrainingSet<'_>) -> R) -> R {
-        let folder = tempfile::tempdir().unwrap();
-        let mut store = FeatureStore::open(folder.path(), 2, 8).unwrap();
-        let (train, validation) = (clips(&mut store, "train", 120), clips(&mut store, "validation", 60));
-        // Who speaks says the letter of the class.
-        let clips = train.iter().chain(&validation);
-        let letters = clips.flat_map(|c| c.keys.iter().map(|key| (*key, vec![c.class + 1]))).collect();
-        use_it(&TrainingSet { store: &store, train, validation, letters: &letters })
-    }
-
-    #[test]
-    fn it_learns_and_a_seed_is_a_seed() {
-        with_set(|set| {
-            let run = |seed| fit(&SHAPE, &FitOptions { seed, ..options() }, set, None, &mut |_| {}).unwrap();
-            let first = run(1);
-            let best = &first.history[first.best_epoch - 1];
-            assert!(best.validation_accuracy.unwrap() > 0.95, "{:?}", first.history);
-            assert!(first.history.iter().all(|p| p.validation_loss >= best.validation_loss));
-            let again = run(1);
-            assert_eq!((&first.tensors, &first.history), (&again.tensors, &again.history));
-            assert_ne!(first.tensors, run(2).tensors);
-            // It writes down what is said.
-            let source = Safetensors::from_bytes(bytes_of(&first.tensors), "head").unwrap();
-            let head = SHAPE.read(&source, &Device::flex()).unwrap();
-            let items: Vec<(FeatureKey, usize)> = set.validation.iter().map(|c| (c.keys[0], c.class)).collect();
-            let alphabet = Alphabet::new("abc").unwrap();
-            let answers = answers_of(&head, &SHAPE, &alphabet, 7, set.store, &items).unwrap();
-            let n_right = answers.iter().zip(&items).filter(|(a, i)| a.letters == ["a", "b", "c"][i.1]).count();
-            let n_silent = answers.iter().filter(|answer| answer.logits.iter().all(|v| *v == 0.0)).count();
-            // By chance: 18.
-            assert!(n_right > 30 && n_silent == 6, "{n_right} of 60, {n_silent} silent");
-        });
-    }
-
-    #[test]
-    fn a_killed_run_ends_as_one_that_was_left_alone() {
-        with_set(|set| {
-            let whole = fit(&SHAPE, &options(), set, None, &mut |_| {}).unwrap();
-            let folder = tempfile::tempdir().unwrap();
-            let killed = catch_unwind(AssertUnwindSafe(|| {
-                fit(&SHAPE, &options(), set, Some(folder.path()), &mut |event| {
-                    // In the middle of an epoch: that one is lost.
-                    assert!(!matches!(event, FitEvent::Step { epoch: 3, step: 2, .. }), "killed");
-                })
-            }));
-            assert!(killed.is_err());
-            let mut resumed = None;
-            let gone_on = fit(&SHAPE, &options(), set, Some(folder.path()), &mut |event| {
-                if let FitEvent::Resumed { epoch } = event {
-                    resumed = Some(epoch);
-                }
-            });
-            let gone_on = gone_on.unwrap();
-            assert_eq!(resumed, Some(2));
-            assert_eq!((gone_on.tensors, gone_on.history), (whole.tensors, whole.history));
-        });
-    }
-
-    #[test]
-    fn a_damaged_checkpoint_is_named_and_another_plan_begins_anew() {
-        with_set(|set| {
-            let folder = tempfile::tempdir().unwrap();
-            let options = FitOptions { epochs: 1, ..options() };
-            fit(&SHAPE, &options, set, Some(folder.path()), &mut |_| {}).unwrap();
-            let other = FitOptions { seed: 7, ..options.clone() };
-            fit(&SHAPE, &other, set, Some(folder.path()), &mut |event| {
-                assert!(!matches!(event, FitEvent::Resumed { .. }), "other options");
-            })
-            .unwrap();
-            for file in [STATE, HEAD, BEST, OPTIMISER] {
-                let path = folder.path().join(CURRENT).join(file);
-                let bytes = fs::read(&path).unwrap();
-                fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
-                let error = fit(&SHAPE, &other, set, Some(folder.path()), &mut |_| {}).unwrap_err();
-                assert!(["invalid_config", "damaged_weights"].contains(&error.code()), "{file}: {error}");
-                fs::write(&path, bytes).unwrap();
-            }
-        });
-    }
-
-    #[test]
-    fn what_cannot_be_trained_is_refused() {
-        with_set(|set| {
-            let refused = |options: FitOptions, set: &TrainingSet<'_>| {
-                fit(&SHAPE, &options, set, None, &mut |_| {}).unwrap_err().to_string()
-            };
-            for (options, name) in [
-                (FitOptions { epochs: 0, ..options() }, "epochs"),
-                (FitOptions { batch_size: 0, ..options() }, "batch_size"),
-                (FitOptions { learning_rate: f64::NAN, ..options() }, "learning_rate"),
-                (FitOptions { dropout: 1.0, ..options() }, "dropout"),
-                (FitOptions { label_smoothing: -0.1, ..options() }, "label_smoothing"),
-            ] {
-                assert!(refused(options, set).starts_with(name), "{name}");
-            }
-            let silent: Vec<TrainingClip> = set.train.iter().skip(9).step_by(10).cloned().collect();
-            let silent = TrainingSet { train: silent, validation: set.validation.clone(), ..*set };
-            assert!(refused(options(), &silent).contains("nobody speaks"));
-            let diverging = FitOptions { learning_rate: 1.0, weight_decay: 1.0, ..options() };
-            // Either it still gets through, or the loss is named: never a panic.
-            if let Err(error) = fit(&SHAPE, &diverging, set, None, &mut |_| {}) {
-                assert_eq!(error.code(), "not_finite");
-            }
-        });
-    }
-}
+mod tests;

@@ -23,7 +23,9 @@ use serde::{Deserialize, Serialize};
 
 use super::batches::{MAX_POSITIONS, Regularisation, assemble};
 use super::feature_store::{FeatureKey, FeatureStore};
-use super::fit::{FitEvent, FitOptions, Fitted, RecordAnswer, Trainee, TrainingSet, answers, bytes_of, fit_any};
+use super::fit::{
+    FitEvent, FitOptions, Fitted, RecordAnswer, Trainee, TrainingSet, answers, bytes_of, fit_any, in_memory,
+};
 use super::lora::{FrozenLayers, LoraLayers, padding};
 use super::model::{Batch, HeadShape, Heard, NamedTensor, TrainableHead};
 use crate::error::{Error, Result};
@@ -163,10 +165,6 @@ pub fn lora_answers(
     let adapted = Adapted::new(start, options, store, inputs)?;
     let model = adapted.read(in_memory(tensors)?, &Device::flex())?;
     answers(&adapted, &model, alphabet, options.fit.batch_size, items)
-}
-
-fn in_memory(tensors: &[NamedTensor]) -> Result<Safetensors> {
-    Safetensors::from_bytes(bytes_of(tensors), "model.safetensors")
 }
 
 /// A head and adapters, on their way through the loop.

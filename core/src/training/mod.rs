@@ -6,16 +6,17 @@
 //!                    └─ evaluate (metrics) ─ Evaluation
 //! ```
 //! Read in this order: [`manifest`], [`splits`] (what tests is set aside before anything else), [`augment`], [`noise`],
-//! [`features`] with [`feature_store`] (what the frozen encoder makes of each clip, computed once), [`model`], [`fit`] with [`ctc`]
-//! (letters), [`read_fit`] and [`phrases`] (what the letters say),
-//! [`lora`] and [`lora_fit`] (adapters on the encoder, optional), [`calibrate`], [`words`] (transcripts, for the fusion), [`run`] (all of that in order), [`export`]; then [`evaluate`],
-//! which fills an [`evaluation`] with [`metrics`].
+//! [`features`] with [`feature_store`] (what the frozen encoder makes of each clip, computed once), [`model`], [`fit`]
+//! with [`ctc`] (letters), [`read_fit`] and [`phrases`] (what the letters say), [`lora`] and [`lora_fit`] (adapters on
+//! the encoder, optional), [`calibrate`], [`words`] (transcripts, for the fusion), [`run`] (all of that in order),
+//! [`export`]; then [`evaluate`], which fills an [`evaluation`] with [`metrics`].
 //!
 //! Not for browsers; no printing: progress goes to a callback.
 
 pub mod augment;
 mod batches;
 pub mod calibrate;
+mod checkpoint;
 pub mod ctc;
 pub mod evaluate;
 pub mod evaluation;

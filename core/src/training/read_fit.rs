@@ -15,9 +15,11 @@ use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
 
+use super::batches::{dropped_out, smoothed};
+use super::fit::cosine;
 use super::model::{NamedTensor, cross_entropy, values};
 use crate::error::{Error, Result};
-use crate::intent::reader::{Reader, n_grams};
+use crate::intent::reader::{Reader, n_grams, spaced, transposed};
 
 /// Letters of a sentence that are compared: the comparison takes their square.
 const MAX_COMPARED: usize = 200;
@@ -88,8 +90,7 @@ pub fn scraps(sentences: &[Sentence], n: usize, classes: &[usize], seed: u64) ->
             let class = *classes.get(at % classes.len().max(1))?;
             let scrap: String =
                 (0..rng.usize(0..=MAX_SCRAP)).filter_map(|_| letters.get(rng.usize(..letters.len().max(1)))).collect();
-            let letters = scrap.split_whitespace().collect::<Vec<_>>().join(" ");
-            Some(Sentence { letters, class, is_heard: true })
+            Some(Sentence { letters: spaced(&scrap), class, is_heard: true })
         })
         .collect()
 }
@@ -149,7 +150,7 @@ impl Confusions {
                 damaged.extend(drawn(more, rng));
             }
         }
-        damaged.split_whitespace().collect::<Vec<_>>().join(" ")
+        spaced(&damaged)
     }
 }
 
@@ -267,7 +268,8 @@ pub fn fit_reader(
         rng.shuffle(&mut order);
         for chunk in order.chunks(batch_size) {
             let mut grams = vec![0.0f32; chunk.len() * n_buckets];
-            let mut targets = vec![options.label_smoothing / (n_classes - 1).max(1) as f32; chunk.len() * n_classes];
+            let classes = chunk.iter().map(|at| sentences[*at].class);
+            let targets = smoothed(classes, n_classes, options.label_smoothing);
             for (at, sentence) in chunk.iter().map(|at| &sentences[*at]).enumerate() {
                 let damaged = match sentence.is_heard {
                     true => sentence.letters.clone(),
@@ -281,11 +283,8 @@ pub fn fit_reader(
                         grams[at * n_buckets + bucket] = weight;
                     }
                 }
-                targets[at * n_classes + sentence.class] = 1.0 - options.label_smoothing;
             }
-            let keep = 1.0 - options.dropout;
-            let dropout: Vec<f32> =
-                (0..chunk.len() * d_hidden).map(|_| if rng.f32() < keep { 1.0 / keep } else { 0.0 }).collect();
+            let dropout = dropped_out(chunk.len() * d_hidden, options.dropout, &mut rng);
             let tensor = |values: Vec<f32>, width: usize| {
                 Tensor::<2>::from_data(TensorData::new(values, [chunk.len(), width]), &device)
             };
@@ -297,17 +296,16 @@ pub fn fit_reader(
             }
             let gradients = GradientsParams::from_grads(loss.backward(), &model);
             let done = (step as f64 + 0.5) / n_steps as f64;
-            let rate = options.learning_rate * (0.01 + 0.99 * (1.0 + (std::f64::consts::PI * done).cos()) / 2.0);
+            let rate = options.learning_rate * cosine(done);
             model = optimiser.step(ModuleLearningRate::from(rate), model, gradients);
             step += 1;
             progress(step, n_steps, value);
         }
     }
-    let classifier = values(model.classifier.val())?;
     Ok(Reader {
         embedding: values(model.embedding.val())?,
         bias: values(model.bias.val())?,
-        classifier: (0..classifier.len()).map(|at| classifier[at % d_hidden * n_classes + at / d_hidden]).collect(),
+        classifier: transposed(&values(model.classifier.val())?, d_hidden),
     })
 }
 
@@ -316,7 +314,7 @@ pub fn fit_reader(
 pub fn reader_tensors(reader: &Reader) -> Vec<NamedTensor> {
     let d = reader.bias.len();
     let (n_buckets, n_classes) = (reader.embedding.len() / d.max(1), reader.classifier.len() / d.max(1));
-    let weight = (0..reader.embedding.len()).map(|at| reader.embedding[at % n_buckets * d + at / n_buckets]).collect();
+    let weight = transposed(&reader.embedding, n_buckets);
     vec![
         ("reader.weight".to_owned(), vec![d, n_buckets], weight),
         ("reader.bias".to_owned(), vec![d], reader.bias.clone()),
@@ -331,12 +329,10 @@ impl Reader {
     /// If they are others.
     #[must_use]
     pub fn from_tensors(tensors: &[NamedTensor]) -> Self {
-        let [(_, shape, weight), (_, _, bias), (_, _, classifier)] = tensors else {
+        let [(_, _, weight), (_, _, bias), (_, _, classifier)] = tensors else {
             panic!("a reader has three tensors");
         };
-        let [d, n_buckets] = shape[..] else { panic!("a reader's weight is a matrix") };
-        let embedding = (0..weight.len()).map(|at| weight[at % d * n_buckets + at / d]).collect();
-        Self { embedding, bias: bias.clone(), classifier: classifier.clone() }
+        Self::new(weight, bias.clone(), classifier.clone())
     }
 }
 

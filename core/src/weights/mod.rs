@@ -29,6 +29,8 @@ mod hub_refusal;
 mod hub_store;
 #[cfg(feature = "hub")]
 pub mod hub_upload;
+#[cfg(feature = "hub")]
+mod hub_upload_plan;
 pub mod key_map;
 pub mod lora;
 pub mod overlay;
