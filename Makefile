@@ -126,8 +126,8 @@ train-tools:
 	@scripts/install_tools.sh train
 
 .PHONY: corpus
-corpus: train-tools $(TWI_SHOP)/.venv/.installed ## Speak the shop corpus: 18,500 clips by speech synthesis (2 GB, 8 minutes; CORPUS=…)
-	$(TWI_SHOP)/.venv/bin/python $(TWI_SHOP)/make_corpus.py --out $(CORPUS) --clips 15000 --out-of-scope 3500 --jobs 2
+corpus: train-tools $(TWI_SHOP)/.venv/.installed ## Speak the shop corpus: 36,000 clips by speech synthesis (4 GB, 12 minutes; CORPUS=…)
+	$(TWI_SHOP)/.venv/bin/python $(TWI_SHOP)/make_corpus.py --out $(CORPUS) --clips 30000 --out-of-scope 6000 --jobs 2
 
 .PHONY: train-demo
 train-demo: corpus build model ## Make models/twi-shop from nothing, evaluate it, hold it against the one that ships (RUN=…)

@@ -165,6 +165,14 @@ pub enum Error {
         /// What to do about it.
         reason: String,
     },
+    /// A web bundle of a version that this program does not know.
+    #[error("the web bundle is of version {version}, this program reads up to {supported}; use a newer okyeame")]
+    UnsupportedBundle {
+        /// The bundle's.
+        version: u32,
+        /// The newest that is known.
+        supported: u32,
+    },
     /// What was downloaded is not what its source says it is.
     #[error("{file} does not match its checksum (expected {expected}, got {got}); it was deleted, try again")]
     ChecksumMismatch {
@@ -233,6 +241,7 @@ impl Error {
             Self::ShapeMismatch { .. } => "shape_mismatch",
             Self::NotFinite { .. } => "not_finite",
             Self::Hub { code, .. } => code,
+            Self::UnsupportedBundle { .. } => "unsupported_bundle",
             Self::ChecksumMismatch { .. } => "checksum_mismatch",
             Self::Io { .. } => "io",
             Self::OutOfMemory { .. } => "out_of_memory",

@@ -98,6 +98,18 @@ impl HeadWindow {
     }
 }
 
+impl HeadActivation {
+    /// As `config.json` names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Relu => "relu",
+            Self::Gelu => "gelu",
+            Self::Tanh => "tanh",
+        }
+    }
+}
+
 /// What a head stands on, and what its tensors do not tell.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HeadSpec {

@@ -34,6 +34,7 @@ use crate::audio::{HOP_LENGTH, SAMPLE_RATE_HZ, SpeechSpan, Waveform, find_speech
 use crate::decoding::{TranscribeOptions, Transcript};
 use crate::device::Compute;
 use crate::error::{Error, Result};
+use crate::intent::calibration::softmax;
 use crate::intent::catalogue::Catalogue;
 use crate::intent::head::HeadWindow;
 use crate::intent::text_match::{Heard, PhraseBook};
@@ -45,7 +46,7 @@ use crate::recognition::{IntentSource, Recognition, Rejection, TimingsMs};
 use crate::weights::folder::ModelFolder;
 use crate::whisper::EncodedWindow;
 pub(crate) use answer::Verdict;
-use words::{Transcriber, Words};
+use words::{Transcriber, WhisperTranscriber, Words};
 
 /// Most candidates that a client may ask for.
 pub const MAX_TOP_K: usize = 100;
@@ -231,6 +232,33 @@ impl Recognizer {
         self.transcriber()?.transcribe(audio, &language, options).await
     }
 
+    /// What the intent head says of a clip, before its calibration: a logit for each label and rejection class. `None` if
+    /// nobody speaks.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedModel`] if the model has no intent head, and what the device says.
+    pub async fn intent_logits(&self, audio: &Waveform) -> Result<Option<Vec<f32>>> {
+        let Some(speech) = find_speech(audio.samples()) else { return Ok(None) };
+        self.logits_of(audio, &speech).await.map(Some)
+    }
+
+    /// The intent head's probabilities for a sound that is made of a formula: the same on every device, so that a device
+    /// that computes something else is found out before it is trusted.
+    ///
+    /// # Errors
+    /// As [`Self::intent_logits`].
+    pub async fn probe(&self) -> Result<Vec<f32>> {
+        let samples = probe_sound();
+        let speech = SpeechSpan { start_sample: 0, end_sample: samples.len() };
+        Ok(softmax(&self.logits_of(&Waveform::new(samples)?, &speech).await?))
+    }
+
+    async fn logits_of(&self, audio: &Waveform, speech: &SpeechSpan) -> Result<Vec<f32>> {
+        let head = self.head.as_ref().ok_or_else(|| self.cannot("it has no intent head"))?;
+        let states = self.states_of(head, audio, speech, &mut TimingsMs::default())?;
+        head.head.classify(states).await?.into_iter().next().map(|answer| answer.logits).ok_or(Error::EmptyAudio)
+    }
+
     /// The command path up to where an intent head reads: speech only, fitted window, encoder.
     ///
     /// # Errors
@@ -277,6 +305,26 @@ impl Recognizer {
         wants_words: bool,
         timings: &mut TimingsMs,
     ) -> Result<(Verdict, Option<EncodedWindow>)> {
+        let states = self.states_of(head, audio, speech, timings)?;
+        let whole_clip = head.head.window() == HeadWindow::Full && audio.samples().len() <= head.window_samples;
+        let window = match (self.shared_encoder(head).filter(|_| whole_clip && wants_words), states.last()) {
+            (Some(whisper), Some(states)) => Some(whisper.model.window_of(states.clone())),
+            _ => None,
+        };
+        let started = Instant::now();
+        let verdict = head.judge(states).await?;
+        timings.intent += ms_since(started);
+        Ok((verdict, window))
+    }
+
+    /// The encoder's states that a head reads.
+    fn states_of(
+        &self,
+        head: &AudioHead,
+        audio: &Waveform,
+        speech: &SpeechSpan,
+        timings: &mut TimingsMs,
+    ) -> Result<Vec<Tensor<3>>> {
         let started = Instant::now();
         let (samples, n_samples) = match head.head.window() {
             HeadWindow::Fitted => fitted(audio.samples(), speech, head.window_samples),
@@ -285,11 +333,7 @@ impl Recognizer {
         let mel = head.extractor.extract_padded(samples, n_samples)?;
         timings.features += ms_since(started);
         let started = Instant::now();
-        let shared = match &self.transcriber {
-            Some(Transcriber::Whisper(whisper)) if head.own_encoder.is_none() => Some(whisper),
-            _ => None,
-        };
-        let encoder = match (&head.own_encoder, shared) {
+        let encoder = match (&head.own_encoder, self.shared_encoder(head)) {
             (Some(encoder), _) => encoder,
             (None, Some(whisper)) => &whisper.model.whisper.encoder,
             (None, None) => return Err(Error::ModelNotFound { what: "the intent head's encoder".to_owned() }),
@@ -297,16 +341,16 @@ impl Recognizer {
         let shape = [1, mel.n_mels, mel.n_frames];
         let mel = Tensor::from_data(TensorData::new(mel.data, shape), &self.compute.device);
         let states = if head.head.needs_all_states() { encoder.forward_all(mel)? } else { vec![encoder.forward(mel)?] };
-        let whole_clip = head.head.window() == HeadWindow::Full && audio.samples().len() <= head.window_samples;
-        let window = match (shared.filter(|_| whole_clip && wants_words), states.last()) {
-            (Some(whisper), Some(states)) => Some(whisper.model.window_of(states.clone())),
-            _ => None,
-        };
         timings.encoder += ms_since(started);
-        let started = Instant::now();
-        let verdict = head.judge(states).await?;
-        timings.intent += ms_since(started);
-        Ok((verdict, window))
+        Ok(states)
+    }
+
+    /// The Whisper that writes the words, if the head reads its encoder.
+    fn shared_encoder(&self, head: &AudioHead) -> Option<&WhisperTranscriber> {
+        match &self.transcriber {
+            Some(Transcriber::Whisper(whisper)) if head.own_encoder.is_none() => Some(whisper),
+            _ => None,
+        }
     }
 
     /// What the sound told and what the words tell, as one answer, where it is known how to weigh them; the values from
@@ -349,6 +393,22 @@ fn fitted<'a>(samples: &'a [f32], speech: &SpeechSpan, window_samples: usize) ->
     let samples = &samples[speech.start_sample..speech.end_sample];
     let samples = &samples[..samples.len().min(window_samples)];
     (samples, (samples.len() + FITTED_TAIL_SAMPLES).next_multiple_of(FITTED_STEP_SAMPLES).min(window_samples))
+}
+
+/// 1.6 s of a voice as simple as can be: harmonics of a pitch that glides, in four bursts.
+fn probe_sound() -> Vec<f32> {
+    use std::f64::consts::TAU;
+    let rate = f64::from(SAMPLE_RATE_HZ);
+    (0..SAMPLE_RATE_HZ as usize * 8 / 5)
+        .map(|n| {
+            let t = n as f64 / rate;
+            // The integral of a pitch that goes from 140 to 220 Hz.
+            let phase = TAU * (140.0 * t + 25.0 * t * t);
+            let voice: f64 = (1..=12).map(|h| (phase * f64::from(h)).sin() / f64::from(h)).sum();
+            let burst = (TAU * 2.5 * t).sin().max(0.0);
+            (0.2 * burst * voice) as f32
+        })
+        .collect()
 }
 
 fn ms_since(started: Instant) -> f64 {

@@ -27,7 +27,7 @@ pub struct TradeOff {
 
 impl Default for TradeOff {
     fn default() -> Self {
-        Self { max_false_accepts: 0.025, max_noise_accepts: 0.004, max_wrong_accepts: 0.03, ambiguous_above: 0.5 }
+        Self { max_false_accepts: 0.04, max_noise_accepts: 0.004, max_wrong_accepts: 0.03, ambiguous_above: 0.5 }
     }
 }
 
@@ -61,16 +61,14 @@ pub struct Scored {
     pub truth: Truth,
     /// In label order.
     pub labels: Vec<f32>,
-    /// How much it counts.
-    pub weight: f64,
 }
 
-/// The temperature for `(logits, class, weight)`.
+/// The temperature for `(logits, class)`.
 #[must_use]
-pub fn fit_temperature(clips: &[(Vec<f32>, usize, f64)]) -> f32 {
+pub fn fit_temperature(clips: &[(Vec<f32>, usize)]) -> f32 {
     let loss = |log_temperature: f64| {
         let temperature = log_temperature.exp();
-        clips.iter().map(|(logits, class, weight)| weight * negative_log_likelihood(logits, *class, temperature)).sum()
+        clips.iter().map(|(logits, class)| negative_log_likelihood(logits, *class, temperature)).sum()
     };
     (golden_section(loss, -2.5, 2.5).exp()) as f32
 }
@@ -109,7 +107,7 @@ pub struct Outcome {
 #[must_use]
 pub fn fit_thresholds(clips: &[Scored], trade_off: &TradeOff) -> (Thresholds, Outcome) {
     // What a pair of thresholds looks at, once a clip.
-    let seen: Vec<(f32, f32, Option<bool>, Truth, f64)> = clips
+    let seen: Vec<(f32, f32, Option<bool>, Truth)> = clips
         .iter()
         .map(|clip| {
             let (class, confidence) = best_first(&clip.labels).first().copied().unwrap_or_default();
@@ -117,25 +115,23 @@ pub fn fit_thresholds(clips: &[Scored], trade_off: &TradeOff) -> (Thresholds, Ou
                 Truth::Command(label) => Some(label == class),
                 _ => None,
             };
-            (clip.labels.iter().sum(), confidence, right, clip.truth, clip.weight)
+            (clip.labels.iter().sum(), confidence, right, clip.truth)
         })
         .collect();
-    let total = |is: &dyn Fn(Truth) -> bool| -> f64 {
-        seen.iter().filter(|clip| is(clip.3)).map(|clip| clip.4).sum::<f64>().max(1e-12)
-    };
+    let total = |is: &dyn Fn(Truth) -> bool| -> f64 { seen.iter().filter(|clip| is(clip.3)).count().max(1) as f64 };
     let n_commands = total(&|truth| matches!(truth, Truth::Command(_)));
     let (n_talk, n_noise) = (total(&|t| t == Truth::OutOfScope), total(&|t| t == Truth::NoSpeech));
     let outcome = |thresholds: &Thresholds| {
         let mut outcome = Outcome::default();
-        for (in_scope, confidence, right, truth, weight) in &seen {
+        for (in_scope, confidence, right, truth) in &seen {
             if *in_scope < thresholds.in_scope_below || *confidence < thresholds.confidence_below {
                 continue;
             }
             match (right, truth) {
-                (Some(true), _) => outcome.right += weight / n_commands,
-                (Some(false), _) => outcome.wrong += weight / n_commands,
-                (None, Truth::NoSpeech) => outcome.noise_accepts += weight / n_noise,
-                (None, _) => outcome.false_accepts += weight / n_talk,
+                (Some(true), _) => outcome.right += 1.0 / n_commands,
+                (Some(false), _) => outcome.wrong += 1.0 / n_commands,
+                (None, Truth::NoSpeech) => outcome.noise_accepts += 1.0 / n_noise,
+                (None, _) => outcome.false_accepts += 1.0 / n_talk,
             }
         }
         outcome
@@ -173,8 +169,6 @@ pub struct HeardAndWritten {
     pub audio: Vec<f32>,
     /// The words', in label order.
     pub text: Vec<f32>,
-    /// How much it counts.
-    pub weight: f64,
 }
 
 /// Fits the weights of sound and words; the thresholds are chosen after.
@@ -196,7 +190,7 @@ pub fn fit_fusion(clips: &[HeardAndWritten], trade_off: &TradeOff) -> (Fusion, O
                 Truth::Command(label) => labels[label],
                 _ => none,
             };
-            clip.weight * f64::from(p.max(1e-9)).ln()
+            f64::from(p.max(1e-9)).ln()
         });
         -likelihood.sum::<f64>()
     };
@@ -206,10 +200,8 @@ pub fn fit_fusion(clips: &[HeardAndWritten], trade_off: &TradeOff) -> (Fusion, O
         .min_by(|a, b| loss(a).total_cmp(&loss(b)))
         .expect("there are starts");
     let mut fusion = fusion(&best);
-    let scored: Vec<Scored> = clips
-        .iter()
-        .map(|clip| Scored { truth: clip.truth, labels: fusion.fuse(&clip.audio, &clip.text).0, weight: clip.weight })
-        .collect();
+    let scored: Vec<Scored> =
+        clips.iter().map(|clip| Scored { truth: clip.truth, labels: fusion.fuse(&clip.audio, &clip.text).0 }).collect();
     let (thresholds, outcome) = fit_thresholds(&scored, trade_off);
     fusion.thresholds = thresholds;
     (fusion, outcome)
@@ -277,18 +269,18 @@ fn simplex_search<const N: usize>(f: &dyn Fn(&[f64; N]) -> f64, start: [f64; N])
     corners[0].0
 }
 
-/// The whole calibration of a head from `(logits over labels and rejection classes, truth, weight)`.
+/// The whole calibration of a head from `(logits over labels and rejection classes, truth)`.
 #[must_use]
-pub fn calibrate(clips: &[(Vec<f32>, Truth, f64)], n_labels: usize, trade_off: &TradeOff) -> (Calibration, Outcome) {
-    let of_classes: Vec<(Vec<f32>, usize, f64)> =
-        clips.iter().map(|(logits, truth, weight)| (logits.clone(), truth.class(n_labels), *weight)).collect();
+pub fn calibrate(clips: &[(Vec<f32>, Truth)], n_labels: usize, trade_off: &TradeOff) -> (Calibration, Outcome) {
+    let of_classes: Vec<(Vec<f32>, usize)> =
+        clips.iter().map(|(logits, truth)| (logits.clone(), truth.class(n_labels))).collect();
     let temperature = fit_temperature(&of_classes);
     let scored: Vec<Scored> = clips
         .iter()
-        .map(|(logits, truth, weight)| {
+        .map(|(logits, truth)| {
             let mut labels = softmax(&logits.iter().map(|v| v / temperature).collect::<Vec<_>>());
             labels.truncate(n_labels);
-            Scored { truth: *truth, labels, weight: *weight }
+            Scored { truth: *truth, labels }
         })
         .collect();
     let (thresholds, outcome) = fit_thresholds(&scored, trade_off);
@@ -319,7 +311,7 @@ mod tests {
     use super::*;
 
     /// Clips drawn from the probabilities that they are given: logits that are `sharpness` times too sure.
-    fn drawn(sharpness: f32, n: usize) -> Vec<(Vec<f32>, usize, f64)> {
+    fn drawn(sharpness: f32, n: usize) -> Vec<(Vec<f32>, usize)> {
         let mut rng = fastrand::Rng::with_seed(7);
         (0..n)
             .map(|_| {
@@ -329,7 +321,7 @@ mod tests {
                     left -= p;
                     left < 0.0
                 });
-                (logits.iter().map(|v| v * sharpness).collect(), class.unwrap_or(3), 1.0)
+                (logits.iter().map(|v| v * sharpness).collect(), class.unwrap_or(3))
             })
             .collect()
     }
@@ -343,7 +335,7 @@ mod tests {
     }
 
     fn scored(truth: Truth, labels: [f32; 2]) -> Scored {
-        Scored { truth, labels: labels.to_vec(), weight: 1.0 }
+        Scored { truth, labels: labels.to_vec() }
     }
 
     #[test]
@@ -371,12 +363,7 @@ mod tests {
             sure[label] = 0.8;
             let mut guess = [0.1f32; 3];
             guess[rng.usize(..3)] = 0.6;
-            clips.push(HeardAndWritten {
-                truth: Truth::Command(label),
-                audio: sure.to_vec(),
-                text: guess.to_vec(),
-                weight: 1.0,
-            });
+            clips.push(HeardAndWritten { truth: Truth::Command(label), audio: sure.to_vec(), text: guess.to_vec() });
         }
         let (fusion, outcome) = fit_fusion(&clips, &TradeOff::default());
         assert!(fusion.audio > 5.0 * fusion.text, "{fusion:?}");

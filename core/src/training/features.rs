@@ -168,7 +168,11 @@ impl<'a> FeatureMaker<'a> {
         // A clip's copies depend on the clip alone, not on the order in which the work is done.
         let seed = FeatureKey::new(&[&wanted.sound.id(), &self.options.seed.to_le_bytes(), &wanted.copy.to_le_bytes()]);
         let mut rng = fastrand::Rng::with_seed(seed.as_u64());
-        let noises: Vec<&[f32]> = self.noises.iter().map(Vec::as_slice).collect();
+        let noises: Vec<&[f32]> = match wanted.sound {
+            // Where nobody speaks, nobody is mixed in.
+            Sound::Noise { .. } => Vec::new(),
+            Sound::File { .. } => self.noises.iter().map(Vec::as_slice).collect(),
+        };
         Ok(augment(&samples, &self.options.augment, &noises, &mut rng).0)
     }
 

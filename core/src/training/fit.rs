@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::Module;
-use burn::optim::GradientsParams;
+use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,9 @@ use crate::intent::reader::Alphabet;
 use crate::weights::safetensors::Safetensors;
 use crate::weights::to_safetensors;
 
+/// Clips whose gradients are computed at once. The parts of a step are shared out among the cores; their gradients are
+/// summed in order, so that the number of cores changes nothing.
+const CLIPS_AT_ONCE: usize = 16;
 /// The learning rate ends at this share of its height.
 const LAST_RATE: f64 = 0.01;
 
@@ -154,7 +157,7 @@ pub struct Fitted {
 }
 
 /// What the loop trains: its parameters, and what they make of clips. The loop itself knows clips by their keys.
-pub(super) trait Trainee {
+pub(super) trait Trainee: Sync {
     /// The parameters.
     type Model: Module;
     /// Clips of one step.
@@ -319,24 +322,20 @@ pub(super) fn fit_any<T: Trainee>(
             .collect();
         let (mut loss_sum, mut n_right, n_steps) = (0.0, 0, batches.len());
         for (step, items) in batches.iter().enumerate() {
-            let batch = trainee.assemble(items, Some((regularisation, &mut rng)), &device)?;
-            let Heard { logits, letters } = trainee.forward(&run.model, &batch);
-            let mut loss = cross_entropy(logits.clone(), trainee.targets(&batch));
-            let mut value = values(loss.clone())?[0];
-            if let Some(scores) = letters {
-                let (of_letters, surrogate) = ctc_loss(scores, &spelled(data, items), &device)?;
-                loss = loss + surrogate * options.letters_weight;
-                value += options.letters_weight * of_letters;
-            }
+            let step_of =
+                Step { trainee, data, letters_weight: options.letters_weight, regularisation, device: &device };
+            let parts = step_of.parts(&run.model, items, &mut rng)?;
+            let value: f32 = parts.iter().map(|part| part.loss).sum();
             if !value.is_finite() {
                 return Err(Error::NotFinite { stage: "training loss; try a smaller learning rate" });
             }
             loss_sum += f64::from(value) * items.len() as f64;
-            n_right += n_right_of(&values(logits)?, items, shape.n_classes);
-            let gradients = GradientsParams::from_grads(loss.backward(), &run.model);
+            n_right += parts.iter().map(|part| part.n_right).sum::<usize>();
+            let mut gradients = GradientsAccumulator::new();
+            parts.into_iter().for_each(|part| gradients.accumulate(&run.model, part.gradients));
             let done = (epoch - 1) as f64 + (step as f64 + 0.5) / n_steps as f64;
             let rates = trainee.rates(&run.model, rate(options, done));
-            run.model = run.optimiser.step(rates, run.model.clone(), gradients);
+            run.model = run.optimiser.step(rates, run.model.clone(), gradients.grads());
             on_event(FitEvent::Step { epoch, step: step + 1, n_steps, loss: value });
         }
         let n_train = train.len() as f64;
@@ -355,6 +354,82 @@ pub(super) fn fit_any<T: Trainee>(
         on_event(FitEvent::Epoch(point));
     }
     Ok(Fitted { tensors: run.best, best_epoch: run.state.best_epoch, history: run.state.history })
+}
+
+/// What the parts of a step have in common.
+struct Step<'a, T: Trainee> {
+    trainee: &'a T,
+    data: &'a TrainingSet<'a>,
+    letters_weight: f32,
+    regularisation: Regularisation,
+    device: &'a Device,
+}
+
+/// A part of a step, by its share in the step's loss.
+struct StepPart {
+    loss: f32,
+    n_right: usize,
+    gradients: GradientsParams,
+}
+
+impl<T: Trainee> Step<'_, T> {
+    fn parts(&self, model: &T::Model, items: &[(FeatureKey, usize)], rng: &mut fastrand::Rng) -> Result<Vec<StepPart>> {
+        let (n_clips, n_spelled) = (items.len(), n_spelled(&spelled(self.data, items)));
+        // Each part draws for itself, and has parameters of its own to differentiate by: their graphs share nothing.
+        let work: Vec<_> = items
+            .chunks(CLIPS_AT_ONCE)
+            .map(|items| (items, fastrand::Rng::with_seed(rng.u64(..)), model.clone().fork(self.device)))
+            .collect();
+        let n_threads = rayon::current_num_threads().min(work.len());
+        let mut queues: Vec<Vec<_>> = (0..n_threads).map(|_| Vec::new()).collect();
+        work.into_iter().enumerate().for_each(|(at, part)| queues[at % n_threads].push((at, part)));
+        // Threads of their own: one of the pool's might take up another part while it waits for a product.
+        let mut done: Vec<(usize, Result<StepPart>)> = std::thread::scope(|scope| {
+            let workers: Vec<_> = queues
+                .into_iter()
+                .map(|queue| {
+                    scope.spawn(move || {
+                        let part = |(at, (items, rng, model))| (at, self.part(&model, items, rng, n_clips, n_spelled));
+                        queue.into_iter().map(part).collect::<Vec<_>>()
+                    })
+                })
+                .collect();
+            workers.into_iter().flat_map(|worker| worker.join().expect("a part does not panic")).collect()
+        });
+        done.sort_by_key(|(at, _)| *at);
+        done.into_iter().map(|(_, part)| part).collect()
+    }
+
+    /// `n_clips` and `n_spelled` are of the whole step.
+    fn part(
+        &self,
+        model: &T::Model,
+        items: &[(FeatureKey, usize)],
+        mut rng: fastrand::Rng,
+        n_clips: usize,
+        n_spelled_in_step: usize,
+    ) -> Result<StepPart> {
+        let batch = self.trainee.assemble(items, Some((self.regularisation, &mut rng)), self.device)?;
+        let Heard { logits, letters } = self.trainee.forward(model, &batch);
+        let share = items.len() as f32 / n_clips as f32;
+        let mut to_differentiate = cross_entropy(logits.clone(), self.trainee.targets(&batch)) * share;
+        let mut loss = values(to_differentiate.clone())?[0];
+        if let Some(scores) = letters {
+            let clips = spelled(self.data, items);
+            let share = self.letters_weight * n_spelled(&clips) as f32 / n_spelled_in_step.max(1) as f32;
+            let (of_letters, surrogate) = ctc_loss(scores, &clips, self.device)?;
+            to_differentiate = to_differentiate + surrogate * share;
+            loss += share * of_letters;
+        }
+        let n_right = n_right_of(&values(logits)?, items, self.trainee.shape().n_classes);
+        let gradients = GradientsParams::from_grads(to_differentiate.backward(), model);
+        Ok(StepPart { loss, n_right, gradients })
+    }
+}
+
+/// Clips of which it is known what is said.
+fn n_spelled(clips: &[Spelled<'_>]) -> usize {
+    clips.iter().filter(|clip| clip.letters.is_some()).count()
 }
 
 /// As it will be read again from a checkpoint: JSON's shortest form of any f64 is not always read back to the last bit.
@@ -410,7 +485,7 @@ fn held_out<T: Trainee>(
 ) -> Result<(f64, f64)> {
     let n_classes = trainee.shape().n_classes;
     let (mut loss, mut n_right) = (0.0, 0);
-    let (mut letters_loss, mut n_spelled) = (0.0, 0.0);
+    let (mut letters_loss, mut n_with_letters) = (0.0, 0.0);
     each_answer(trainee, model, options.batch_size, items, &mut |items, heard| {
         for (row, (_, class)) in values(heard.logits)?.chunks(n_classes).zip(items.iter().map(|at| at.1)) {
             loss += negative_log_likelihood(row, class, 1.0);
@@ -419,14 +494,14 @@ fn held_out<T: Trainee>(
         if let Some(scores) = heard.letters {
             let items: Vec<(FeatureKey, usize)> = items.iter().map(|(_, item)| *item).collect();
             let clips = spelled(data, &items);
-            let n = clips.iter().filter(|clip| clip.letters.is_some()).count() as f64;
+            let n = n_spelled(&clips) as f64;
             letters_loss += n * f64::from(ctc_loss(scores, &clips, &Device::flex())?.0);
-            n_spelled += n;
+            n_with_letters += n;
         }
         Ok(())
     })?;
     let n = items.len().max(1) as f64;
-    let of_letters = f64::from(options.letters_weight) * letters_loss / f64::max(n_spelled, 1.0);
+    let of_letters = f64::from(options.letters_weight) * letters_loss / f64::max(n_with_letters, 1.0);
     Ok((loss / n + of_letters, n_right as f64 / n))
 }
 

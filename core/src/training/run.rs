@@ -40,12 +40,8 @@ const NOISE_SECONDS: [f64; 2] = [0.4, 6.0];
 const MAX_BABBLE_CLIPS: usize = 150;
 /// A letter that is rarer in the training texts is not learned; clips with it are learned from without their letters.
 const MIN_LETTER_COUNT: usize = 5;
-/// What an augmented copy counts in calibration: augmentation is harsher than most customers' surroundings.
-const WEIGHT_OF_COPIES: f64 = 0.25;
 /// Scraps of letters that a reader learns to turn down, beside its sentences.
 const SHARE_OF_SCRAPS: f64 = 0.08;
-/// A held-out clip's augmented copies that count beside the clip itself.
-const VALIDATION_COPIES: usize = 1;
 
 /// What a run is made with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -177,15 +173,13 @@ pub fn babble(clips: &[PlannedClip]) -> Result<Vec<Vec<f32>>> {
     talk.into_iter().take(MAX_BABBLE_CLIPS).map(|(_, sound)| sound.samples()).collect()
 }
 
-/// A record of a validation clip.
+/// A validation clip as it is, without its copies.
 #[derive(Debug)]
 struct HeldOut {
     key: FeatureKey,
     truth: Truth,
-    /// The file's hash, of a clip as it is.
+    /// The file's hash.
     content: Option<[u8; 32]>,
-    /// What it counts in calibration.
-    weight: f64,
 }
 
 /// Everything that is learned from, computed.
@@ -221,7 +215,9 @@ pub fn prepare(
 ) -> Result<Prepared> {
     let copies = |clip: &PlannedClip| match clip.cell {
         Cell::Train => 0..=plan.copies,
-        _ => 0..=VALIDATION_COPIES,
+        // Augmentation is harsher than most customers' surroundings: what it does to a clip would make the head seem less
+        // sure than it may be.
+        _ => 0..=0,
     };
     let used: Vec<&PlannedClip> =
         clips.iter().filter(|clip| clip.cell == Cell::Train || is_validation(clip.cell)).collect();
@@ -252,17 +248,7 @@ pub fn prepare(
             Sound::File { content, .. } => Some(*content),
             Sound::Noise { .. } => None,
         };
-        held_out.extend(keys.iter().enumerate().map(|(copy, key)| HeldOut {
-            key: *key,
-            truth: clip.truth,
-            content: content.filter(|_| copy == 0),
-            weight: match clip.truth {
-                _ if copy == 0 => 1.0,
-                // Other people's talk may be mixed in: it is speech then.
-                Truth::NoSpeech => 0.0,
-                _ => WEIGHT_OF_COPIES,
-            },
-        }));
+        held_out.push(HeldOut { key: keys[0], truth: clip.truth, content });
         validation.push(TrainingClip { keys, class });
     }
     let n_encoder_layers = maker.encoder.n_layer;
@@ -439,8 +425,8 @@ impl Prepared {
     }
 
     fn calibrated(&self, logits: &[Vec<f32>], plan: &TrainPlan) -> (Calibration, Outcome) {
-        let scored: Vec<(Vec<f32>, Truth, f64)> =
-            logits.iter().zip(&self.held_out).map(|(row, clip)| (row.clone(), clip.truth, clip.weight)).collect();
+        let scored: Vec<(Vec<f32>, Truth)> =
+            logits.iter().zip(&self.held_out).map(|(row, clip)| (row.clone(), clip.truth)).collect();
         calibrate(&scored, self.n_labels, &plan.trade_off)
     }
 
@@ -554,7 +540,7 @@ impl Prepared {
             let text = classes.iter().map(|class| of_class.get(class).copied().unwrap_or(0.0)).collect();
             let mut audio = head.calibration.probabilities(row);
             audio.truncate(self.n_labels);
-            clips.push(HeardAndWritten { truth: clip.truth, audio, text, weight: 1.0 });
+            clips.push(HeardAndWritten { truth: clip.truth, audio, text });
         }
         if clips.is_empty() {
             return Ok(None);

@@ -41,6 +41,8 @@ mod pytorch_container;
 pub mod renamed;
 pub mod safetensors;
 pub mod shards;
+#[cfg(feature = "web-bundle")]
+pub mod web_bundle;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -112,6 +114,15 @@ pub enum StoredData<'a> {
         /// One scale a row.
         scales: Cow<'a, [f32]>,
     },
+    /// Two elements a byte, the low half first, each 8 too high; a scale for each 32 of them: `value = (half - 8) * scale`
+    /// (a web bundle's int4).
+    #[cfg(feature = "web-bundle")]
+    Int4 {
+        /// `shape.product() / 2` bytes.
+        bytes: &'a [u8],
+        /// f16, little-endian.
+        scales: &'a [u8],
+    },
     /// Two signed bytes an element, `value = stored / scale` (CTranslate2's int16).
     Int16 {
         /// `shape.product() * 2` bytes.
@@ -127,12 +138,14 @@ pub enum StoredData<'a> {
 }
 
 impl StoredData<'_> {
-    /// `f32`, `f16`, `bf16`, `f64`, `int8`, `int16`, or what else they are.
+    /// `f32`, `f16`, `bf16`, `f64`, `int8`, `int4`, `int16`, or what else they are.
     #[must_use]
     pub fn type_name(&self) -> &'static str {
         match self {
             Self::Float { dtype, .. } => dtype.name(),
             Self::Int8 { .. } => "int8",
+            #[cfg(feature = "web-bundle")]
+            Self::Int4 { .. } => "int4",
             Self::Int16 { .. } => "int16",
             Self::Other { type_name } => type_name,
         }
@@ -166,6 +179,8 @@ impl StoredTensor<'_> {
                 }
                 values
             }
+            #[cfg(feature = "web-bundle")]
+            StoredData::Int4 { bytes, scales } => web_bundle::from_int4(bytes, scales),
             StoredData::Int16 { bytes, scale } => {
                 bytes.as_chunks::<2>().0.iter().map(|b| f32::from(i16::from_le_bytes(*b)) / scale).collect()
             }

@@ -17,12 +17,12 @@
 //! | `n_vocab` | `vocab_size` |
 //! | `n_state * 4` | `encoder_ffn_dim`, `decoder_ffn_dim` |
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
 /// `config.json` of a Whisper checkpoint.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WhisperConfig {
     /// Width of both stacks.
     pub d_model: usize,
@@ -193,7 +193,7 @@ impl WhisperConfig {
 }
 
 /// `generation_config.json`: how a checkpoint wants to be decoded. Every field may be missing.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GenerationConfig {
     /// Tokens never to be produced; `-1` stands for the tokenizer's list of non-speech tokens.

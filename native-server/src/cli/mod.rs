@@ -4,6 +4,7 @@
 
 mod bench;
 mod eval;
+mod export_web;
 mod info;
 mod progress;
 mod pull;
@@ -58,6 +59,7 @@ enum Command {
     Train(Box<train::Args>),
     Eval(Box<eval::Args>),
     Upload(Box<upload::Args>),
+    ExportWeb(Box<export_web::Args>),
     #[command(hide = true)]
     Bench(Box<bench::Args>),
 }
@@ -113,6 +115,7 @@ pub fn run() -> Result<ExitCode, CliError> {
         Command::Info(args) => info::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Upload(args) => upload::run(*args),
+        Command::ExportWeb(args) => export_web::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Bench(args) => bench::run(&args),
     }
@@ -205,6 +208,13 @@ impl ModelArgs {
 /// Finds a model, fetching it if need be, and loads it.
 fn load(choice: &ModelChoice, compute: &ComputeArgs) -> okyeame_core::Result<Recognizer> {
     let compute = compute.choose()?;
+    let folder = open(choice)?;
+    memory::check(&folder)?;
+    Recognizer::from_folder(folder, LoadOptions { compute, task: choice.task() })
+}
+
+/// Finds a model's folder, fetching it if need be, and opens it.
+fn open(choice: &ModelChoice) -> okyeame_core::Result<ModelFolder> {
     let progress = progress::Progress::new();
     let options = OpenOptions { adapter: choice.adapter().map(str::to_owned) };
     let mut find_base = |base: Option<&str>| choice.locate_base(base, &mut |event| progress.show(event));
@@ -214,10 +224,8 @@ fn load(choice: &ModelChoice, compute: &ComputeArgs) -> okyeame_core::Result<Rec
         let folder: PathBuf = choice.locate(&mut |event| progress.show(event))?;
         ModelFolder::open_with(&folder, &options, &mut find_base)?
     };
-    drop(progress);
     choice.check_base_used(folder.base.as_deref())?;
-    memory::check(&folder)?;
-    Recognizer::from_folder(folder, LoadOptions { compute, task: choice.task() })
+    Ok(folder)
 }
 
 /// Bounds the threads of the arithmetic; `None` leaves a thread for each core. Gives their number.

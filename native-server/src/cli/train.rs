@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::builder::RangedU64ValueParser;
 use okyeame_core::audio::{self, DecodeLimits};
 use okyeame_core::device::Compute;
 use okyeame_core::intent::built_in;
@@ -93,13 +94,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FOLDER")]
     cache: Option<PathBuf>,
     /// Augmented copies of each clip.
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = RangedU64ValueParser::<usize>::new().range(..=100))]
     copies: usize,
     /// Options of the augmentation, a JSON file; see the run's plan.json for the names.
     #[arg(long, value_name = "FILE")]
     augment: Option<PathBuf>,
     /// Synthetic sounds that are no speech, to learn silence and noise from.
-    #[arg(long, value_name = "N", default_value_t = 1200)]
+    #[arg(long, value_name = "N", default_value_t = 1200, value_parser = RangedU64ValueParser::<usize>::new().range(..=1_000_000))]
     noise_clips: usize,
     /// Held-out clips that the base writes down, to weigh sound and words. 0 leaves that out.
     #[arg(long, value_name = "N", default_value_t = 400)]
@@ -129,10 +130,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SHARE", default_value_t = 0.3)]
     mask: f32,
     /// Encoder positions (20 ms) that are averaged into one.
-    #[arg(long, value_name = "N", default_value_t = 2)]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = RangedU64ValueParser::<usize>::new().range(1..=50))]
     position_stride: usize,
     /// Hidden states of the encoder that the head sums, the last ones.
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = RangedU64ValueParser::<usize>::new().range(1..=100))]
     states: usize,
     /// Width after the projector.
     #[arg(long, value_name = "N", default_value_t = 160)]
@@ -302,12 +303,7 @@ impl Args {
         };
         let lora = (self.lora > 0).then(|| LoraOptions::after(&fit, self.lora, self.lora_rank, self.lora_epochs));
         Ok(TrainPlan {
-            features: FeatureOptions {
-                position_stride: self.position_stride.max(1),
-                n_states: self.states.max(1),
-                augment,
-                seed: 1,
-            },
+            features: FeatureOptions { position_stride: self.position_stride, n_states: self.states, augment, seed: 1 },
             copies: self.copies,
             noise_clips: self.noise_clips,
             d_projector: self.width,

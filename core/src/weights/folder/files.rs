@@ -38,8 +38,8 @@ pub(crate) struct Files {
     folder: PathBuf,
     /// With every link resolved.
     real: PathBuf,
-    /// A folder that is part of the program: its files, in place of what is on disk.
-    built_in: Option<&'static BuiltIn>,
+    /// A folder that is not on disk.
+    in_memory: Option<InMemory>,
 }
 
 /// A model folder that was compiled in.
@@ -57,6 +57,23 @@ impl BuiltIn {
     }
 }
 
+/// A folder that is not on disk.
+enum InMemory {
+    /// A part of the program.
+    BuiltIn(&'static BuiltIn),
+    /// Unpacked from something else.
+    Unpacked { name: String, files: BTreeMap<String, Vec<u8>>, weights: Arc<dyn WeightSource> },
+}
+
+impl InMemory {
+    fn get(&self, file: &str) -> Option<&[u8]> {
+        match self {
+            Self::BuiltIn(built_in) => built_in.get(file),
+            Self::Unpacked { files, .. } => files.get(file).map(Vec::as_slice),
+        }
+    }
+}
+
 /// The weights of a folder.
 pub(crate) enum OpenedWeights {
     /// Named tensors in Hugging Face's layout.
@@ -70,18 +87,30 @@ impl Files {
     /// [`Error::ModelNotFound`] if there is no such folder.
     pub(crate) fn open(folder: &Path) -> Result<Self> {
         let real = folder.canonicalize().ok().filter(|f| f.is_dir()).ok_or_else(|| not_found("the model folder"))?;
-        Ok(Self { folder: folder.to_owned(), real, built_in: None })
+        Ok(Self { folder: folder.to_owned(), real, in_memory: None })
     }
 
     /// The files of a folder that was compiled in.
     pub(crate) fn built_in(folder: &'static BuiltIn) -> Self {
-        Self { folder: PathBuf::new(), real: PathBuf::new(), built_in: Some(folder) }
+        Self::not_on_disk(InMemory::BuiltIn(folder))
+    }
+
+    /// Small files and weights that were unpacked from something else.
+    #[cfg(feature = "web-bundle")]
+    pub(crate) fn unpacked(name: String, files: BTreeMap<String, Vec<u8>>, weights: Arc<dyn WeightSource>) -> Self {
+        Self::not_on_disk(InMemory::Unpacked { name, files, weights })
+    }
+
+    fn not_on_disk(content: InMemory) -> Self {
+        Self { folder: PathBuf::new(), real: PathBuf::new(), in_memory: Some(content) }
     }
 
     /// The folder's own name. A snapshot of the hub cache is called as its repository.
     pub(crate) fn name(&self) -> String {
-        if let Some(built_in) = self.built_in {
-            return built_in.name.to_owned();
+        match &self.in_memory {
+            Some(InMemory::BuiltIn(built_in)) => return built_in.name.to_owned(),
+            Some(InMemory::Unpacked { name, .. }) => return name.clone(),
+            None => {}
         }
         let part = |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned());
         self.cached_repo()
@@ -99,8 +128,8 @@ impl Files {
 
     /// Whether there is such a file.
     pub(crate) fn has(&self, file: &str) -> bool {
-        match self.built_in {
-            Some(built_in) => built_in.get(file).is_some(),
+        match &self.in_memory {
+            Some(content) => content.get(file).is_some(),
             None => self.folder.join(file).is_file(),
         }
     }
@@ -111,8 +140,8 @@ impl Files {
     /// [`Error::InvalidConfig`] if it is too large, [`Error::UnsafePath`] if it is a link out of the folder,
     /// [`Error::Io`].
     pub(crate) fn read(&self, file: &str) -> Result<Option<Vec<u8>>> {
-        if let Some(built_in) = self.built_in {
-            return Ok(built_in.get(file).map(<[u8]>::to_vec));
+        if let Some(content) = &self.in_memory {
+            return Ok(content.get(file).map(<[u8]>::to_vec));
         }
         let Some(path) = self.path(file)? else { return Ok(None) };
         let io = |source| Error::Io { what: format!("reading {file}"), source };
@@ -178,6 +207,9 @@ impl Files {
         const PYTORCH: &str = "pytorch_model.bin";
         const PYTORCH_INDEX: &str = "pytorch_model.bin.index.json";
         const CTRANSLATE2: &str = "model.bin";
+        if let Some(InMemory::Unpacked { weights, .. }) = &self.in_memory {
+            return Ok(OpenedWeights::HuggingFace(Arc::clone(weights)));
+        }
         if self.has(SAFETENSORS) {
             return Ok(OpenedWeights::HuggingFace(Arc::new(Safetensors::new(self.map(SAFETENSORS)?, SAFETENSORS)?)));
         }
@@ -272,8 +304,12 @@ impl Files {
 
     fn map(&self, file: &str) -> Result<FileBytes> {
         let damaged = |reason: &str| Error::DamagedWeights { file: file.to_owned(), reason: reason.to_owned() };
-        if let Some(built_in) = self.built_in {
-            return Ok(Box::new(built_in.get(file).ok_or_else(|| not_found(file))?));
+        match &self.in_memory {
+            Some(InMemory::BuiltIn(built_in)) => {
+                return Ok(Box::new(built_in.get(file).ok_or_else(|| not_found(file))?));
+            }
+            Some(InMemory::Unpacked { .. }) => return Err(not_found(file)),
+            None => {}
         }
         let path = self.path(file)?.ok_or_else(|| not_found(file))?;
         let io = |source| Error::Io { what: format!("reading {file}"), source };

@@ -3,7 +3,7 @@
 //! Knows Hugging Face's layout (`config.json`, safetensors or PyTorch's `.bin`, whole or in shards,
 //! `generation_config.json`, `preprocessor_config.json`, `tokenizer.json` or its parts), CTranslate2's (`model.bin`,
 //! whose dimensions are read from its tensors), wav2vec 2.0's (`vocab.json`), and this project's head-only repository,
-//! which names its base. What kind of model it is, the tensors decide (`layout.rs`); `config.json` is held against
+//! which names its base; and this project's web bundle ([`super::web_bundle`]). What kind of model it is, the tensors decide (`layout.rs`); `config.json` is held against
 //! them, and every difference is either an error that names it or a line in [`ModelFolder::fallbacks`].
 
 mod files;
@@ -18,6 +18,8 @@ use serde_json::Value;
 
 use super::WeightSource;
 use super::pytorch::PytorchLimits;
+#[cfg(feature = "web-bundle")]
+use super::web_bundle::MANIFEST_FILE;
 use crate::error::{Error, Result, printable};
 use crate::intent::calibration::{Calibration, RejectionClass};
 use crate::intent::head::HeadSpec;
@@ -27,7 +29,8 @@ use crate::whisper::config::invalid;
 use crate::whisper::model::expected_tensors;
 use crate::whisper::{GenerationConfig, WhisperConfig};
 pub use files::BuiltIn;
-use files::{Files, OpenedWeights, not_found};
+use files::OpenedWeights;
+pub(crate) use files::{Files, not_found};
 #[cfg(feature = "hub")]
 pub(super) use files::{MAX_TEXT_FILE_BYTES, PEFT_CONFIG, peft};
 use layout::{Layout, layout_of};
@@ -172,11 +175,29 @@ impl ModelFolder {
         Self::open_files(&Files::built_in(folder), options, find_base)
     }
 
+    /// Opens what was unpacked from something else: small files under their names, and the weights.
+    ///
+    /// # Errors
+    /// As [`Self::open_with`].
+    #[cfg(feature = "web-bundle")]
+    pub(crate) fn open_in_memory(
+        name: String,
+        files: std::collections::BTreeMap<String, Vec<u8>>,
+        weights: Arc<dyn WeightSource>,
+    ) -> Result<Self> {
+        let files = Files::unpacked(name, files, weights);
+        Self::open_files(&files, &OpenOptions::default(), &mut |_| Err(not_found("the encoder")))
+    }
+
     fn open_files(
         files: &Files,
         options: &OpenOptions,
         find_base: &mut dyn FnMut(Option<&str>) -> Result<Base>,
     ) -> Result<Self> {
+        #[cfg(feature = "web-bundle")]
+        if files.has(MANIFEST_FILE) && !files.has("config.json") {
+            return super::web_bundle::open_folder(files);
+        }
         let config = files.json::<Value>("config.json")?;
         if config.as_ref().is_some_and(|json| !json.is_object()) {
             return Err(invalid("config.json", "it is not a JSON object".to_owned()));

@@ -44,7 +44,7 @@ impl Opened<'_> {
         let generation = self.generation(&config, has_decoder, &mut fallbacks)?;
         let tokenizer_json = if has_decoder { Some(tokenizer_of(self.files, &mut fallbacks)?) } else { None };
         let head = match head {
-            Some(head) => Some(self.head(head, &body, &config, HeadWindow::Full, &mut fallbacks)?),
+            Some(head) => Some(self.head(head, &body, &config, window(self.config)?, &mut fallbacks)?),
             None => {
                 fallbacks.extend(traces_of_a_head(self.files, self.config));
                 None
@@ -212,16 +212,7 @@ impl Opened<'_> {
                 return Err(invalid("config.json", reason));
             }
         }
-        let window = match text(self.config, "window") {
-            Some("fitted") => HeadWindow::Fitted,
-            None | Some("full") => HeadWindow::Full,
-            Some(other) => {
-                return Err(invalid(
-                    "config.json",
-                    format!("window '{}' is not known, only 'fitted' and 'full'", printable(other)),
-                ));
-            }
-        };
+        let window = window(self.config)?;
         let own_encoder = self.adapted(std::mem::take(&mut head.lora), files)?;
         let no_body = Names::new();
         let head = self.head(head, &no_body, &files.config, window, &mut folder.fallbacks)?;
@@ -326,6 +317,16 @@ struct Described {
     alphabet: Alphabet,
     rejection_classes: Vec<RejectionClass>,
     calibration: Option<Calibration>,
+}
+
+fn window(config: &Value) -> Result<HeadWindow> {
+    match text(config, "window") {
+        Some("fitted") => Ok(HeadWindow::Fitted),
+        None | Some("full") => Ok(HeadWindow::Full),
+        Some(other) => {
+            Err(invalid("config.json", format!("window '{}' is not known, only 'fitted' and 'full'", printable(other))))
+        }
+    }
 }
 
 fn pooling(config: &Value) -> Result<HeadPooling> {

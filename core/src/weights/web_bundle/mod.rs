@@ -1,0 +1,208 @@
+//! A model as a browser loads it: a manifest, and parts of at most 4 MiB.
+//!
+//! A bundle has two stages. The first holds encoder and intent head and is enough for the intent; the second holds the
+//! decoder, its vocabulary trimmed, and loads when words are asked for. A stage is one run of bytes, cut into parts; the
+//! manifest says where in it which tensor lies and how it is stored. Unpacked, a bundle is a model folder like any
+//! other ([`ModelFolder`]), so that a browser runs the very code of a server.
+//!
+//! Nothing of a stage is used before all of its parts are there and each has its SHA-256.
+
+mod manifest;
+mod pack;
+mod quantise;
+mod vocabulary;
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::folder::{Files, ModelFolder, not_found};
+use super::{StoredData, StoredTensor, StoredType, WeightSource};
+use crate::error::{Error, Result};
+pub use manifest::{
+    Check, Delivery, Encoding, FORMAT, Licence, Loss, MANIFEST_FILE, MAX_PART_BYTES, Manifest, Part, Stage, StageName,
+    StoredEntry, StoredFile, VERSION, Vocabulary,
+};
+pub use pack::{PackOptions, Packed, pack};
+pub(crate) use quantise::from_int4;
+
+/// A bundle whose parts arrive, in any order.
+#[derive(Debug)]
+pub struct WebBundle {
+    manifest: Manifest,
+    stages: BTreeMap<StageName, Arriving>,
+}
+
+/// A stage on its way.
+#[derive(Debug)]
+struct Arriving {
+    bytes: Vec<u8>,
+    /// Of each part.
+    is_here: Vec<bool>,
+}
+
+impl WebBundle {
+    /// A bundle of which nothing but the manifest is there.
+    ///
+    /// # Errors
+    /// As [`Manifest::parse`].
+    pub fn new(manifest_json: &[u8]) -> Result<Self> {
+        Ok(Self { manifest: Manifest::parse(manifest_json)?, stages: BTreeMap::new() })
+    }
+
+    /// What the bundle says of itself.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Takes a part, if it is what the manifest says; nothing else of it is kept.
+    ///
+    /// # Errors
+    /// [`Error::ModelNotFound`] if the manifest has no such part, [`Error::DamagedWeights`] if it was cut short,
+    /// [`Error::ChecksumMismatch`] if it was altered.
+    pub fn add_part(&mut self, file: &str, bytes: &[u8]) -> Result<()> {
+        let found = self.manifest.stages.iter().find_map(|stage| {
+            let at = stage.parts.iter().position(|part| part.file == file)?;
+            Some((stage, at))
+        });
+        let (stage, at) = found.ok_or_else(|| Error::ModelNotFound {
+            what: format!("{} in {MANIFEST_FILE}", crate::error::printable(file)),
+        })?;
+        let part = &stage.parts[at];
+        if bytes.len() as u64 != part.bytes {
+            let reason = format!("it has {} bytes, not {}", bytes.len(), part.bytes);
+            return Err(Error::DamagedWeights { file: part.file.clone(), reason });
+        }
+        let got = hex(&Sha256::digest(bytes));
+        if got != part.sha256 {
+            return Err(Error::ChecksumMismatch { file: part.file.clone(), expected: part.sha256.clone(), got });
+        }
+        let start: u64 = stage.parts[..at].iter().map(|part| part.bytes).sum();
+        let arriving = self.stages.entry(stage.name).or_insert_with(|| Arriving {
+            bytes: vec![0; stage.bytes as usize],
+            is_here: vec![false; stage.parts.len()],
+        });
+        arriving.bytes[start as usize..][..bytes.len()].copy_from_slice(bytes);
+        arriving.is_here[at] = true;
+        Ok(())
+    }
+
+    /// Whether every part of a stage is there.
+    #[must_use]
+    pub fn is_complete(&self, stage: StageName) -> bool {
+        self.stages.get(&stage).is_some_and(|arriving| arriving.is_here.iter().all(|here| *here))
+    }
+
+    /// The model, with the stages that are wanted. The bundle's own memory goes with it.
+    ///
+    /// # Errors
+    /// [`Error::ModelNotFound`] names a part that is missing; whatever is wrong with the model inside.
+    pub fn into_folder(mut self, with_words: bool) -> Result<ModelFolder> {
+        let wanted: &[StageName] =
+            if with_words { &[StageName::Intent, StageName::Words] } else { &[StageName::Intent] };
+        let mut files = BTreeMap::new();
+        let mut weights = BundleWeights { stages: Vec::new(), entries: HashMap::new() };
+        for name in wanted {
+            let not_found = |what: String| Error::ModelNotFound { what };
+            let stage = self
+                .manifest
+                .stage(*name)
+                .ok_or_else(|| not_found(format!("the stage '{}' of the bundle", name.name())))?;
+            let arriving = self.stages.remove(name);
+            let is_here = |at: usize| arriving.as_ref().is_some_and(|arriving| arriving.is_here[at]);
+            if let Some(at) = (0..stage.parts.len()).find(|at| !is_here(*at)) {
+                return Err(not_found(stage.parts[at].file.clone()));
+            }
+            let bytes = arriving.map(|arriving| arriving.bytes).unwrap_or_default();
+            for file in &stage.files {
+                // A later stage says more about the model than an earlier one.
+                files.insert(file.name.clone(), bytes[file.offset as usize..][..file.bytes as usize].to_vec());
+            }
+            for entry in &stage.tensors {
+                weights.entries.insert(entry.name.clone(), (weights.stages.len(), entry.clone()));
+            }
+            weights.stages.push(bytes);
+        }
+        ModelFolder::open_in_memory(self.manifest.model.clone(), files, Arc::new(weights))
+    }
+}
+
+/// Opens a folder with a bundle in it, all of its stages.
+pub(super) fn open_folder(files: &Files) -> Result<ModelFolder> {
+    let mut bundle = WebBundle::new(&files.read(MANIFEST_FILE)?.ok_or_else(|| not_found(MANIFEST_FILE))?)?;
+    let parts: Vec<String> =
+        bundle.manifest.stages.iter().flat_map(|stage| &stage.parts).map(|part| part.file.clone()).collect();
+    for part in &parts {
+        bundle.add_part(part, &files.read(part)?.ok_or_else(|| not_found(part))?)?;
+    }
+    let has_words = bundle.manifest.stage(StageName::Words).is_some();
+    bundle.into_folder(has_words)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// The tensors of complete stages.
+struct BundleWeights {
+    stages: Vec<Vec<u8>>,
+    entries: HashMap<String, (usize, StoredEntry)>,
+}
+
+impl WeightSource for BundleWeights {
+    fn names(&self) -> Vec<String> {
+        self.entries.keys().cloned().collect()
+    }
+
+    fn get(&self, name: &str) -> Option<StoredTensor<'_>> {
+        let (stage, entry) = self.entries.get(name)?;
+        // The manifest was checked: every tensor lies inside its stage and has the bytes that its shape needs.
+        let bytes = self.stages[*stage].get(entry.offset as usize..(entry.offset + entry.bytes) as usize)?;
+        let n: usize = entry.shape.iter().product();
+        let data = match entry.encoding {
+            Encoding::F16 => StoredData::Float { dtype: StoredType::F16, bytes: Cow::Borrowed(bytes) },
+            Encoding::Int8 => {
+                let (bytes, scales) = bytes.split_at_checked(n)?;
+                let scales = scales.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+                StoredData::Int8 { bytes, scales: Cow::Owned(scales) }
+            }
+            Encoding::Int4 => {
+                let (bytes, scales) = bytes.split_at_checked(n / 2)?;
+                StoredData::Int4 { bytes, scales }
+            }
+            Encoding::Sinusoids => {
+                let bytes = sinusoids(entry.shape[0], entry.shape[1]).iter().flat_map(|v| v.to_le_bytes()).collect();
+                StoredData::Float { dtype: StoredType::F32, bytes: Cow::Owned(bytes) }
+            }
+        };
+        Some(StoredTensor { shape: entry.shape.clone(), data })
+    }
+
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.entries.get(name).map(|(_, entry)| entry.shape.clone())
+    }
+
+    fn format(&self) -> &'static str {
+        "web_bundle"
+    }
+
+    fn file(&self) -> &str {
+        MANIFEST_FILE
+    }
+}
+
+/// `openai/whisper` `model.py` `sinusoids`: the encoder's positions, `[length, channels]`.
+fn sinusoids(length: usize, channels: usize) -> Vec<f32> {
+    let half = channels / 2;
+    let step = 10_000f64.ln() / (half - 1) as f64;
+    let mut values = Vec::with_capacity(length * channels);
+    for position in 0..length {
+        let angle = |at: usize| position as f64 * (-step * at as f64).exp();
+        values.extend((0..half).map(|at| angle(at).sin() as f32));
+        values.extend((0..half).map(|at| angle(at).cos() as f32));
+    }
+    values
+}
