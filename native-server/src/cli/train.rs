@@ -267,11 +267,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
     fs::copy(folder.join("training.json"), args.out.join("training.json"))
         .map_err(CliError::io("writing training.json"))?;
     steps.say(&format!(
-        "The head of seed {seed} is in {}. What it can do: okyeame eval {} --data {} --splits {}",
+        "The head of seed {seed} is in {}. What it can do: okyeame eval {} --data {} --splits {}{}{}",
         args.out.join("model").display(),
         args.out.join("model").display(),
         args.data.display(),
         args.out.join("splits.csv").display(),
+        if args.skip_bad { " --skip-bad" } else { "" },
+        if args.base == DEFAULT_REPO { String::new() } else { format!(" --base {}", args.base) },
     ));
     Ok(ExitCode::SUCCESS)
 }

@@ -205,6 +205,18 @@ pub struct Check {
     pub tolerance: f32,
 }
 
+impl Check {
+    /// Whether an engine answers the known sound as it should. No answer, or one that is no number, is none.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if it does not.
+    pub fn hold(&self, answer: &[f32]) -> Result<()> {
+        let near = |(a, b): (&f32, &f32)| a.is_finite() && (a - b).abs() <= self.tolerance;
+        let agrees = answer.len() == self.probabilities.len() && answer.iter().zip(&self.probabilities).all(near);
+        if agrees { Ok(()) } else { Err(Error::Device { stage: "check of the loaded model" }) }
+    }
+}
+
 /// What was left out of the vocabulary.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vocabulary {
