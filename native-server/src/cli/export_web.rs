@@ -9,6 +9,7 @@ use comfy_table::{Table, presets};
 use okyeame_core::audio::{self, DecodeLimits, Waveform};
 use okyeame_core::device::Compute;
 use okyeame_core::intent::built_in;
+use okyeame_core::intent::calibration::softmax;
 use okyeame_core::intent::text_match::PhraseBook;
 use okyeame_core::recognizer::LoadOptions;
 use okyeame_core::training::manifest::Example;
@@ -231,8 +232,8 @@ fn loss(clips: &[Clip], what: String, before: &[Answer], after: &[Answer]) -> Lo
             error += f64::from(a - b).powi(2);
             power += f64::from(*a).powi(2);
         }
-        for (a, b) in probabilities(a).zip(probabilities(b)) {
-            farthest = farthest.max((a - b).abs());
+        for (a, b) in softmax(a).into_iter().zip(softmax(b)) {
+            farthest = farthest.max(f64::from((a - b).abs()));
         }
     }
     let accuracy = |answers: &[Answer]| {
@@ -254,13 +255,6 @@ fn loss(clips: &[Clip], what: String, before: &[Answer], after: &[Answer]) -> Lo
         accuracy_before: accuracy(before),
         accuracy: accuracy(after),
     }
-}
-
-fn probabilities(logits: &[f32]) -> impl Iterator<Item = f64> {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let exp: Vec<f64> = logits.iter().map(|v| f64::from(v - max).exp()).collect();
-    let sum: f64 = exp.iter().sum();
-    exp.into_iter().map(move |v| v / sum)
 }
 
 /// Parts first, the manifest last: whoever finds a manifest finds its parts.

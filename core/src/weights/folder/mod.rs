@@ -3,8 +3,8 @@
 //! Knows Hugging Face's layout (`config.json`, safetensors or PyTorch's `.bin`, whole or in shards,
 //! `generation_config.json`, `preprocessor_config.json`, `tokenizer.json` or its parts), CTranslate2's (`model.bin`,
 //! whose dimensions are read from its tensors), wav2vec 2.0's (`vocab.json`), and this project's head-only repository,
-//! which names its base; and this project's web bundle ([`super::web_bundle`]). What kind of model it is, the tensors decide (`layout.rs`); `config.json` is held against
-//! them, and every difference is either an error that names it or a line in [`ModelFolder::fallbacks`].
+//! which names its base; and this project's web bundle (`web_bundle`). What kind of model it is, the tensors decide
+//! (`layout.rs`); `config.json` is held against them, and every difference is either an error that names it or a line in [`ModelFolder::fallbacks`].
 
 mod files;
 mod layout;

@@ -44,7 +44,7 @@ impl Opened<'_> {
         let generation = self.generation(&config, has_decoder, &mut fallbacks)?;
         let tokenizer_json = if has_decoder { Some(tokenizer_of(self.files, &mut fallbacks)?) } else { None };
         let head = match head {
-            Some(head) => Some(self.head(head, &body, &config, window(self.config)?, &mut fallbacks)?),
+            Some(head) => Some(self.head(head, &body, &config, &mut fallbacks)?),
             None => {
                 fallbacks.extend(traces_of_a_head(self.files, self.config));
                 None
@@ -118,9 +118,9 @@ impl Opened<'_> {
         head: HeadNames,
         body: &Names,
         config: &WhisperConfig,
-        window: HeadWindow,
         fallbacks: &mut Vec<String>,
     ) -> Result<HeadFiles> {
+        let window = window(self.config)?;
         let has_hidden = head.names.contains_key("head.hidden.weight");
         let mut described = || -> Result<Described> {
             Ok(Described {
@@ -212,10 +212,9 @@ impl Opened<'_> {
                 return Err(invalid("config.json", reason));
             }
         }
-        let window = window(self.config)?;
         let own_encoder = self.adapted(std::mem::take(&mut head.lora), files)?;
         let no_body = Names::new();
-        let head = self.head(head, &no_body, &files.config, window, &mut folder.fallbacks)?;
+        let head = self.head(head, &no_body, &files.config, &mut folder.fallbacks)?;
         folder.head = Some(HeadFiles { own_encoder, ..head });
         folder.base = Some(base);
         folder.name = self.files.name();
