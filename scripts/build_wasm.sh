@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# Builds the browser engine: wasm/pkg with the module, its JavaScript and its types.
+# Builds the browser engine: wasm/pkg with the modules, their JavaScript and their types.
 #
-#   scripts/build_wasm.sh
+#   scripts/build_wasm.sh [cpu | webgpu]...       (default: both)
+#
+# `cpu` is okyeame.js with okyeame_bg.wasm; `webgpu` is okyeame_webgpu.js with its module, larger by the GPU's part. The
+# worker takes one of them, so that a phone without WebGPU loads no byte of it.
 #
 # rustup's wasm32-unknown-unknown where it is there or can be had; elsewhere Debian's rustc-web, which builds the standard
 # library from the sources in rust-web-src and links with rustup's rust-lld. wasm-bindgen's program is built once into the
@@ -15,6 +18,8 @@ tools=$target_dir/wasm-tools
 out=wasm/pkg
 bindgen_version=$(sed -n 's/^wasm-bindgen = "=\(.*\)"$/\1/p' wasm/Cargo.toml)
 
+flavours=("$@")
+[ "${#flavours[@]}" -gt 0 ] || flavours=(cpu webgpu)
 args=(build --locked --profile wasm -p okyeame-wasm --target wasm32-unknown-unknown)
 has_std() { [ -d "$(rustc --print sysroot)/lib/rustlib/wasm32-unknown-unknown" ]; }
 if has_std || { command -v rustup >/dev/null && rustup target add wasm32-unknown-unknown >/dev/null 2>&1 && has_std; }; then
@@ -30,25 +35,42 @@ else
     echo 'Run `rustup target add wasm32-unknown-unknown`, or on Debian: sudo apt-get install rustc-web rust-web-src' >&2
     exit 1
 fi
-CARGO_TARGET_DIR=$wasm_dir cargo "${args[@]}"
 
 if [ ! -x "$tools/bin/wasm-bindgen" ] || [ "$("$tools/bin/wasm-bindgen" --version)" != "wasm-bindgen $bindgen_version" ]; then
-    env -u RUSTC -u RUSTC_BOOTSTRAP CARGO_TARGET_DIR="$tools/build" \
+    env -u RUSTC -u RUSTC_BOOTSTRAP CARGO_TARGET_DIR="$tools/build" CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
         cargo install --quiet --locked --root "$tools" --version "$bindgen_version" wasm-bindgen-cli
+    rm -rf "$tools/build"
 fi
-rm -rf "$out"
-"$tools/bin/wasm-bindgen" --target web --out-dir "$out" --out-name okyeame \
-    "$wasm_dir/wasm32-unknown-unknown/wasm/okyeame_wasm.wasm"
-
 if command -v npm >/dev/null; then
-    npm install --silent --no-fund --no-audit --prefix "$tools" binaryen@132 >/dev/null
-    "$tools/node_modules/.bin/wasm-opt" -O3 --enable-simd --enable-bulk-memory --enable-nontrapping-float-to-int \
-        --enable-sign-ext --enable-mutable-globals --enable-reference-types --enable-multivalue \
-        -o "$out/smaller.wasm" "$out/okyeame_bg.wasm"
-    mv "$out/smaller.wasm" "$out/okyeame_bg.wasm"
+    [ -x "$tools/node_modules/.bin/wasm-opt" ] ||
+        npm install --silent --no-fund --no-audit --prefix "$tools" binaryen@132 >/dev/null
 else
-    echo 'npm is not here: the module is not made smaller by wasm-opt.' >&2
+    echo 'npm is not here: the modules are not made smaller by wasm-opt.' >&2
 fi
-size() { wc -c < "$1" | awk '{ printf "%.2f MiB", $1 / 1048576 }'; }
-gzip -9 -c "$out/okyeame_bg.wasm" > "$wasm_dir/okyeame.wasm.gz"
-echo "$out/okyeame_bg.wasm: $(size "$out/okyeame_bg.wasm"), compressed $(size "$wasm_dir/okyeame.wasm.gz")"
+
+mkdir -p "$out"
+cp wasm/js/*.js "$out"
+mib() { awk '{ printf "%.2f MiB", $1 / 1048576 }'; }
+# flavour NAME CARGO-ARGUMENTS…
+flavour() {
+    local name=$1 module
+    shift
+    module=$out/${name}_bg.wasm
+    CARGO_TARGET_DIR=$wasm_dir cargo "${args[@]}" "$@"
+    "$tools/bin/wasm-bindgen" --target web --out-dir "$out" --out-name "$name" \
+        "$wasm_dir/wasm32-unknown-unknown/wasm/okyeame_wasm.wasm"
+    if [ -x "$tools/node_modules/.bin/wasm-opt" ]; then
+        "$tools/node_modules/.bin/wasm-opt" -O3 --enable-simd --enable-bulk-memory --enable-nontrapping-float-to-int \
+            --enable-sign-ext --enable-mutable-globals --enable-reference-types --enable-multivalue \
+            -o "$module.smaller" "$module"
+        mv "$module.smaller" "$module"
+    fi
+    echo "$module: $(wc -c < "$module" | mib), compressed $(gzip -9 -c "$module" | wc -c | mib)"
+}
+for which in "${flavours[@]}"; do
+    case $which in
+        cpu) flavour okyeame ;;
+        webgpu) flavour okyeame_webgpu --features webgpu ;;
+        *) echo "There is no flavour '$which': cpu or webgpu." >&2; exit 1 ;;
+    esac
+done

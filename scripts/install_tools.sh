@@ -2,7 +2,7 @@
 # Installs what the build, the demo, the tests or the bench need and do not find. Safe to run again; a machine that
 # has everything is left alone, and nothing is asked of the network.
 #
-#   scripts/install_tools.sh [build | demo | test | bench | wgpu | train | wasm]     (default: test)
+#   scripts/install_tools.sh [build | demo | test | bench | wgpu | train | wasm | browser]     (default: test)
 #
 # Missing apt packages are installed where this runs as root on Debian or Ubuntu. Otherwise one sentence says what
 # to install, and the exit code is 1 if the job cannot go on without it.
@@ -17,6 +17,8 @@ BENCH=(espeak-ng=espeak-ng)             # speaks the clips that are measured
 TRAIN=(espeak-ng=espeak-ng flite=flite) # speak the training corpus
 # where rustup has no standard library for browsers: a compiler that builds it, and its sources
 WASM=(wasm:compiler=rustc-web wasm:sources=rust-web-src)
+NPM=(node=nodejs npm=npm)                                # wasm-opt, and the drivers of the browser tests, come from npm
+BROWSER=(browser:chromium=chromium)
 WGPU=(vulkan:driver=mesa-vulkan-drivers) # a graphics driver, which may compute on the CPU
 
 rustup_wasm() {
@@ -32,6 +34,8 @@ is_there() {
         # rustup's standard library is enough, if it is there or can be had
         wasm:*) rustup_wasm || { [ "$1" = wasm:compiler ] && [ -x /usr/bin/rustc ]; } ||
             { [ "$1" = wasm:sources ] && compgen -G '/usr/src/rustc-*/library' >/dev/null; } ;;
+        browser:*) [ -n "${CHROMIUM:-}" ] || command -v chromium >/dev/null || command -v chromium-browser >/dev/null ||
+            command -v google-chrome >/dev/null ;;
         python:*) command -v python3 >/dev/null && python3 -c "import ${1#python:}, venv" 2>/dev/null ;;
         *) command -v "$1" >/dev/null ;;
     esac
@@ -101,12 +105,16 @@ case "${1:-test}" in
         ;;
     wasm)
         obtain NEEDED "${BUILD[@]}" "${WASM[@]}"
+        obtain NICE "${NPM[@]}"
+        ;;
+    browser)
+        obtain NEEDED "${NPM[@]}" "${BROWSER[@]}"
         ;;
     wgpu)
         obtain NEEDED "${BUILD[@]}" "${WGPU[@]}"
         ;;
     *)
-        echo "usage: $0 [build | demo | test | bench | wgpu | train | wasm]" >&2
+        echo "usage: $0 [build | demo | test | bench | wgpu | train | wasm | browser]" >&2
         exit 2
         ;;
 esac

@@ -5,7 +5,7 @@
 //! driver that computes on the CPU, is never chosen by itself: this project's own CPU kernels are much faster. It can
 //! be asked for by name, which is how the GPU path is tested without a GPU.
 //!
-//! Not for browsers: a device is started there with an `await` (issue 5).
+//! In a browser a device is started with an `await`: `Compute::webgpu`, where Cargo feature `webgpu` is on.
 
 use std::str::FromStr;
 
@@ -100,7 +100,7 @@ impl FromStr for DtypeChoice {
 pub struct Compute {
     /// Burn's handle. New tensors on it have the chosen number type.
     pub device: Device,
-    /// `cpu`, `cuda`, `wgpu` or `vulkan`.
+    /// `cpu`, `cuda`, `wgpu`, `vulkan` or, in a browser, `webgpu`.
     pub name: &'static str,
     /// `f32`, `f16` or `bf16`.
     pub dtype: &'static str,
@@ -144,6 +144,21 @@ impl Compute {
             }
             DeviceChoice::Auto => auto(dtype),
         }
+    }
+}
+
+#[cfg(all(feature = "webgpu", target_family = "wasm"))]
+impl Compute {
+    /// The browser's GPU, in f32. A page may ask once.
+    ///
+    /// # Errors
+    /// [`Error::DeviceUnavailable`] if the browser gives none.
+    pub async fn webgpu() -> Result<Self> {
+        let device = Device::wgpu_options().init_async().await.map_err(|error| Error::DeviceUnavailable {
+            device: "webgpu",
+            reason: error.to_string(),
+        })?;
+        Ok(Self { device, name: "webgpu", dtype: "f32", reason: "asked for".to_owned() })
     }
 }
 

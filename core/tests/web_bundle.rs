@@ -54,7 +54,7 @@ fn a_bundle_answers_as_the_model_did() {
         let packed = packed(dtype);
         let bundle = arrived(&packed);
         assert!(bundle.is_complete(StageName::Intent) && bundle.is_complete(StageName::Words));
-        let after = recognizer(bundle.into_folder(true).unwrap());
+        let after = recognizer(bundle.folder(true).unwrap());
         assert_eq!(after.info().labels, before.info().labels);
         assert_eq!(after.info().head_window, before.info().head_window);
         let heard = block_on(after.intent_logits(&sound)).unwrap().unwrap();
@@ -79,7 +79,7 @@ fn the_intent_stage_is_enough_for_the_intent() {
         bundle.add_part(file, bytes).unwrap();
     }
     assert!(!bundle.is_complete(StageName::Words));
-    let model = recognizer(bundle.into_folder(false).unwrap());
+    let model = recognizer(bundle.folder(false).unwrap());
     assert!(!model.info().transcription);
     let answer = block_on(model.recognize(&clip("tw_cart"), &RecognizeOptions::default())).unwrap();
     assert_eq!((answer.transcription, answer.top_predictions.len()), (None, 5));
@@ -88,7 +88,7 @@ fn the_intent_stage_is_enough_for_the_intent() {
     for (file, bytes) in packed.parts.iter().filter(|(file, _)| file.starts_with("intent")) {
         bundle.add_part(file, bytes).unwrap();
     }
-    let error = bundle.into_folder(true).unwrap_err();
+    let error = bundle.folder(true).unwrap_err();
     assert!(error.code() == "model_not_found" && error.to_string().contains("words-00-"), "{error}");
 }
 
@@ -141,7 +141,7 @@ fn damaged_parts_are_refused_and_leave_no_trace() {
         assert_eq!(bundle.add_part(name, bytes).unwrap_err().code(), code);
         assert!(!bundle.is_complete(StageName::Intent));
     }
-    assert_eq!(bundle.into_folder(false).unwrap_err().code(), "model_not_found");
+    assert_eq!(bundle.folder(false).unwrap_err().code(), "model_not_found");
 }
 
 #[test]
@@ -207,7 +207,7 @@ proptest! {
             for (file, bytes) in &packed.parts {
                 let _ = bundle.add_part(file, bytes);
             }
-            if let Ok(folder) = bundle.into_folder(true) {
+            if let Ok(folder) = bundle.folder(true) {
                 let _ = Recognizer::from_folder(folder, LoadOptions::default());
             }
         }

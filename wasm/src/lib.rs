@@ -1,29 +1,38 @@
 //! Okyeame in a browser: [`okyeame_core::Recognizer`] behind JavaScript's types.
 //!
-//! A page, or better a Web Worker, reads a bundle's manifest, adds its parts as they arrive, and starts an engine:
+//! A Web Worker (`js/worker.js`) reads a bundle's manifest, adds its parts as they arrive, and starts an engine. The
+//! words' stage may follow later:
 //!
 //! ```js
 //! const loader = new Loader(manifestBytes);
-//! for (const { file } of loader.parts(false)) loader.add(file, await bytesOf(file));
-//! const engine = await loader.start();
+//! for (const { file } of loader.parts("intent")) loader.add(file, await bytesOf(file));
+//! const engine = await loader.start({ device: "auto" });
 //! const answer = await engine.recognize(samples, 48000, { top_k: 3 });
+//! for (const { file } of engine.parts("words")) engine.add(file, await bytesOf(file));
+//! engine.load_words();
 //! ```
 //!
 //! Answers are plain objects in the schema of the HTTP API. Every error is an `Error` with a `code`.
+//!
+//! Two builds: one computes on the CPU only; the other (Cargo feature `webgpu`) on the browser's GPU as well, and is
+//! larger. A GPU is trusted when its answer to a known sound is the one that the manifest has.
 #![cfg(target_arch = "wasm32")]
 
+mod device;
 mod errors;
+
+use std::cell::RefCell;
+use std::rc::Rc;
 
 use js_sys::{Array, Object, Uint8Array};
 use okyeame_core::audio::{self, DecodeLimits, Waveform};
-use okyeame_core::device::Compute;
 use okyeame_core::intent::catalogue::Catalogue;
-use okyeame_core::recognizer::LoadOptions;
 use okyeame_core::weights::web_bundle::{StageName, WebBundle};
 use okyeame_core::{Error, RecognizeOptions, Recognizer, RunWhere};
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 
+use device::{DeviceWanted, Started};
 use errors::{invalid_parameter, js_error};
 
 /// What happens once, when the module starts: a panic says where it was.
@@ -50,10 +59,11 @@ struct WantedPart<'a> {
 
 /// How an engine is started.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 struct StartOptions {
     /// Whether the words are wanted as well: the second stage must be there then.
     words: bool,
+    device: DeviceWanted,
 }
 
 #[wasm_bindgen]
@@ -64,20 +74,10 @@ impl Loader {
         Ok(Self { bundle: WebBundle::new(manifest).map_err(js_error)? })
     }
 
-    /// The parts that are needed, `{file, bytes, sha256, stage}`, in the order in which they are needed.
-    pub fn parts(&self, words: bool) -> Result<Array, JsValue> {
-        let parts = Array::new();
-        for stage in &self.bundle.manifest().stages {
-            if stage.name == StageName::Words && !words {
-                continue;
-            }
-            for part in &stage.parts {
-                let stage = stage.name.name();
-                let part = WantedPart { file: &part.file, bytes: part.bytes, sha256: &part.sha256, stage };
-                parts.push(&to_js(&part)?);
-            }
-        }
-        Ok(parts)
+    /// The parts of a stage, `"intent"` or `"words"`: `{file, bytes, sha256, stage}`, in order; none if the bundle has no
+    /// such stage.
+    pub fn parts(&self, stage: &str) -> Result<Array, JsValue> {
+        parts(&self.bundle, stage)
     }
 
     /// Takes a part, if it is what the manifest says.
@@ -85,18 +85,11 @@ impl Loader {
         self.bundle.add_part(file, bytes).map_err(js_error)
     }
 
-    /// Puts the model onto the device. The loader is used up.
+    /// Puts the model onto a device and asks it a known sound. The loader is used up.
     pub async fn start(self, options: JsValue) -> Result<Engine, JsValue> {
-        let StartOptions { words } = from_js(options, "options")?;
-        let check = self.bundle.manifest().check.clone();
-        let folder = self.bundle.into_folder(words).map_err(js_error)?;
-        let options = LoadOptions { compute: Compute::cpu(), task: None };
-        let recognizer = Recognizer::from_folder(folder, options).map_err(js_error)?;
-        if let Some(check) = check {
-            let answer = recognizer.probe().await.map_err(js_error)?;
-            check.hold(&answer).map_err(js_error)?;
-        }
-        Ok(Engine { recognizer })
+        let options: StartOptions = from_js(options, &["words", "device"])?;
+        let started = device::start(&self.bundle, options.words, options.device).await.map_err(js_error)?;
+        Ok(Engine { bundle: RefCell::new(self.bundle), started: RefCell::new(Rc::new(started)) })
     }
 }
 
@@ -104,12 +97,17 @@ impl Loader {
 #[wasm_bindgen]
 #[derive(Debug)]
 pub struct Engine {
-    recognizer: Recognizer,
+    bundle: RefCell<WebBundle>,
+    /// Shared with the answers that are under way.
+    started: RefCell<Rc<Started>>,
 }
+
+const OPTIONS: &[&str] =
+    &["top_k", "language", "transcribe", "beam_size", "filename", "request_id", "catalogue"];
 
 /// As the HTTP API's parameters.
 #[derive(Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 struct Options {
     top_k: usize,
     language: Option<String>,
@@ -144,9 +142,40 @@ impl Engine {
         loader.start(options).await
     }
 
+    /// As [`Loader::parts`].
+    pub fn parts(&self, stage: &str) -> Result<Array, JsValue> {
+        parts(&self.bundle.borrow(), stage)
+    }
+
+    /// As [`Loader::add`], for the second stage.
+    pub fn add(&self, file: &str, bytes: &[u8]) -> Result<(), JsValue> {
+        self.bundle.borrow_mut().add_part(file, bytes).map_err(js_error)
+    }
+
+    /// Takes the second stage into use, once all of its parts are there. Answers have their words from then on.
+    pub fn load_words(&self) -> Result<(), JsValue> {
+        let compute = self.started.borrow().compute.clone();
+        let with_words = device::load(&self.bundle.borrow(), true, compute).map_err(js_error)?;
+        *self.started.borrow_mut() = Rc::new(with_words);
+        Ok(())
+    }
+
+    /// Where it computes, and why there: `{name: "wasm" | "webgpu", reason}`.
+    pub fn device(&self) -> Result<JsValue, JsValue> {
+        #[derive(Serialize)]
+        struct DeviceInfo<'a> {
+            name: &'a str,
+            reason: &'a str,
+        }
+        let started = self.started.borrow();
+        to_js(&DeviceInfo { name: started.compute.name, reason: &started.compute.reason })
+    }
+
     /// Recognises samples of one channel at `sample_rate` Hz.
     pub async fn recognize(&self, samples: &[f32], sample_rate: u32, options: JsValue) -> Result<JsValue, JsValue> {
-        let asked: Options = from_js(options, "options")?;
+        let engine = Rc::clone(&self.started.borrow());
+        let recognizer = &engine.recognizer;
+        let asked: Options = from_js(options, OPTIONS)?;
         let catalogue = match &asked.catalogue {
             Some(text) => Some(std::sync::Arc::new(Catalogue::parse(text.as_bytes()).map_err(js_error)?)),
             None => None,
@@ -154,17 +183,17 @@ impl Engine {
         let options = RecognizeOptions {
             top_k: asked.top_k,
             language: asked.language,
-            transcribe: asked.transcribe && self.recognizer.info().transcription,
+            transcribe: asked.transcribe && recognizer.info().transcription,
             beam_size: asked.beam_size,
             catalogue,
         };
         let waveform = waveform(samples, sample_rate).map_err(js_error)?;
         let started = web_time::Instant::now();
-        let mut answer = self.recognizer.recognize(&waveform, &options).await.map_err(js_error)?;
+        let mut answer = recognizer.recognize(&waveform, &options).await.map_err(js_error)?;
         answer.filename = asked.filename;
         answer.request_id = asked.request_id;
         answer.run.place = RunWhere::Local;
-        answer.run.reason = "in_the_browser".to_owned();
+        answer.run.reason = engine.compute.reason.clone();
         answer.run.bytes_sent = 0;
         answer.processing_time_ms = started.elapsed().as_secs_f64() * 1e3;
         to_js(&answer)
@@ -172,7 +201,7 @@ impl Engine {
 
     /// What the model is, as `GET /model-info` tells it.
     pub fn info(&self) -> Result<JsValue, JsValue> {
-        to_js(self.recognizer.info())
+        to_js(self.started.borrow().recognizer.info())
     }
 
     /// Gives the memory back. JavaScript may call it more than once.
@@ -185,9 +214,16 @@ pub fn decode_audio(bytes: &[u8]) -> Result<Vec<f32>, JsValue> {
     Ok(audio::decode(bytes, &DecodeLimits::default()).map_err(js_error)?.into_samples())
 }
 
+/// Sampling rates of microphones and sound files.
+const RATES_HZ: std::ops::RangeInclusive<u32> = 1_000..=768_000;
+
 fn waveform(samples: &[f32], sample_rate: u32) -> Result<Waveform, Error> {
+    if !RATES_HZ.contains(&sample_rate) {
+        let allowed = format!("{} to {} Hz", RATES_HZ.start(), RATES_HZ.end());
+        return Err(Error::InvalidParameter { name: "sample_rate", allowed });
+    }
     let limit_s = DecodeLimits::default().max_duration_s;
-    if samples.len() as f64 > limit_s * f64::from(sample_rate.max(1)) {
+    if samples.len() as f64 > limit_s * f64::from(sample_rate) {
         return Err(Error::AudioTooLong { limit_s });
     }
     // What is not finite is found before it is spread by the resampler.
@@ -198,6 +234,18 @@ fn waveform(samples: &[f32], sample_rate: u32) -> Result<Waveform, Error> {
     Waveform::new(audio::to_16khz(checked.samples(), sample_rate)?)
 }
 
+fn parts(bundle: &WebBundle, stage: &str) -> Result<Array, JsValue> {
+    let name = [StageName::Intent, StageName::Words]
+        .into_iter()
+        .find(|name| name.name() == stage)
+        .ok_or_else(|| invalid_parameter("stage", "'intent' or 'words'"))?;
+    let parts = Array::new();
+    for part in bundle.manifest().stage(name).into_iter().flat_map(|stage| &stage.parts) {
+        parts.push(&to_js(&WantedPart { file: &part.file, bytes: part.bytes, sha256: &part.sha256, stage })?);
+    }
+    Ok(parts)
+}
+
 /// Plain objects, as `JSON.parse` would make them.
 fn to_js(value: &impl Serialize) -> Result<JsValue, JsValue> {
     value
@@ -205,9 +253,16 @@ fn to_js(value: &impl Serialize) -> Result<JsValue, JsValue> {
         .map_err(|e| invalid_parameter("answer", &e.to_string()))
 }
 
-fn from_js<T: Default + for<'de> Deserialize<'de>>(value: JsValue, name: &'static str) -> Result<T, JsValue> {
+/// Reads an object of options. serde alone would pass over what it does not know, and a page would never learn of its
+/// misspelling.
+fn from_js<T: Default + for<'de> Deserialize<'de>>(value: JsValue, known: &[&str]) -> Result<T, JsValue> {
     if value.is_undefined() || value.is_null() {
         return Ok(T::default());
     }
-    serde_wasm_bindgen::from_value(value).map_err(|e| invalid_parameter(name, &e.to_string()))
+    let options = value.dyn_ref::<Object>().ok_or_else(|| invalid_parameter("options", "an object"))?;
+    let is_known = |key: &JsValue| key.as_string().is_some_and(|key| known.contains(&key.as_str()));
+    if !Object::keys(options).iter().all(|key| is_known(&key)) {
+        return Err(invalid_parameter("options", &format!("an object with {}", known.join(", "))));
+    }
+    serde_wasm_bindgen::from_value(value).map_err(|e| invalid_parameter("options", &e.to_string()))
 }

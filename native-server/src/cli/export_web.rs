@@ -114,7 +114,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
         bundle.add_part(file, bytes)?;
     }
     let has_words = manifest.stage(StageName::Words).is_some();
-    let unpacked = load(bundle.into_folder(has_words)?)?;
+    let unpacked = load(bundle.folder(has_words)?)?;
     let after = answers(&unpacked, &clips, &steps, "the bundle")?;
     manifest.check = Some(Check { probabilities: block_on_pool(unpacked.probe())?, tolerance: CHECK_TOLERANCE });
     manifest.loss = Some(loss(&clips, what, &before, &after));

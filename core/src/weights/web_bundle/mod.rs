@@ -13,6 +13,7 @@ mod quantise;
 mod vocabulary;
 
 use std::borrow::Cow;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -38,7 +39,8 @@ pub struct WebBundle {
 /// A stage on its way.
 #[derive(Debug)]
 struct Arriving {
-    bytes: Vec<u8>,
+    /// Shared with the models that were made of it.
+    bytes: Arc<Vec<u8>>,
     /// Of each part.
     is_here: Vec<bool>,
 }
@@ -81,12 +83,18 @@ impl WebBundle {
             return Err(Error::ChecksumMismatch { file: part.file.clone(), expected: part.sha256.clone(), got });
         }
         let start: u64 = stage.parts[..at].iter().map(|part| part.bytes).sum();
-        let arriving = self.stages.entry(stage.name).or_insert_with(|| Arriving {
-            bytes: vec![0; stage.bytes as usize],
-            is_here: vec![false; stage.parts.len()],
-        });
-        arriving.bytes[start as usize..][..bytes.len()].copy_from_slice(bytes);
-        arriving.is_here[at] = true;
+        let arriving = match self.stages.entry(stage.name) {
+            Entry::Occupied(arriving) => arriving.into_mut(),
+            Entry::Vacant(place) => {
+                let (bytes, is_here) = (Arc::new(zeros(stage.bytes)?), vec![false; stage.parts.len()]);
+                place.insert(Arriving { bytes, is_here })
+            }
+        };
+        if !arriving.is_here[at] {
+            // A stage of which a part is missing is in no model yet: nothing is copied.
+            Arc::make_mut(&mut arriving.bytes)[start as usize..][..bytes.len()].copy_from_slice(bytes);
+            arriving.is_here[at] = true;
+        }
         Ok(())
     }
 
@@ -96,11 +104,11 @@ impl WebBundle {
         self.stages.get(&stage).is_some_and(|arriving| arriving.is_here.iter().all(|here| *here))
     }
 
-    /// The model, with the stages that are wanted. The bundle's own memory goes with it.
+    /// The model, with the stages that are wanted. It shares the bundle's bytes, and the bundle may make another.
     ///
     /// # Errors
     /// [`Error::ModelNotFound`] names a part that is missing; whatever is wrong with the model inside.
-    pub fn into_folder(mut self, with_words: bool) -> Result<ModelFolder> {
+    pub fn folder(&self, with_words: bool) -> Result<ModelFolder> {
         let wanted: &[StageName] =
             if with_words { &[StageName::Intent, StageName::Words] } else { &[StageName::Intent] };
         let mut files = BTreeMap::new();
@@ -111,12 +119,12 @@ impl WebBundle {
                 .manifest
                 .stage(*name)
                 .ok_or_else(|| not_found(format!("the stage '{}' of the bundle", name.name())))?;
-            let arriving = self.stages.remove(name);
-            let is_here = |at: usize| arriving.as_ref().is_some_and(|arriving| arriving.is_here[at]);
+            let arriving = self.stages.get(name);
+            let is_here = |at: usize| arriving.is_some_and(|arriving| arriving.is_here[at]);
             if let Some(at) = (0..stage.parts.len()).find(|at| !is_here(*at)) {
                 return Err(not_found(stage.parts[at].file.clone()));
             }
-            let bytes = arriving.map(|arriving| arriving.bytes).unwrap_or_default();
+            let bytes = arriving.map(|arriving| Arc::clone(&arriving.bytes)).unwrap_or_default();
             for file in &stage.files {
                 // A later stage says more about the model than an earlier one.
                 files.insert(file.name.clone(), bytes[file.offset as usize..][..file.bytes as usize].to_vec());
@@ -139,7 +147,17 @@ pub(super) fn open_folder(files: &Files) -> Result<ModelFolder> {
         bundle.add_part(part, &files.read(part)?.ok_or_else(|| not_found(part))?)?;
     }
     let has_words = bundle.manifest.stage(StageName::Words).is_some();
-    bundle.into_folder(has_words)
+    bundle.folder(has_words)
+}
+
+/// Memory for a stage, or the news that there is none: a phone may have little, and a manifest may ask for anything.
+fn zeros(n_bytes: u64) -> Result<Vec<u8>> {
+    let too_much = || Error::OutOfMemory { needed_mb: n_bytes >> 20, available_mb: 0 };
+    let n = usize::try_from(n_bytes).map_err(|_| too_much())?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(n).map_err(|_| too_much())?;
+    bytes.resize(n, 0);
+    Ok(bytes)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -148,7 +166,7 @@ fn hex(bytes: &[u8]) -> String {
 
 /// The tensors of complete stages.
 struct BundleWeights {
-    stages: Vec<Vec<u8>>,
+    stages: Vec<Arc<Vec<u8>>>,
     entries: HashMap<String, (usize, StoredEntry)>,
 }
 

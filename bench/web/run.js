@@ -1,0 +1,171 @@
+// This project beside transformers.js, in one browser, on the same clips and the same weights.
+//
+//   node run.js [--rounds N] [--skip-webgpu] [--out FOLDER]
+//
+// Each engine has a fresh browser: its first answer is a customer's first visit, with an empty cache. Then the engines
+// answer the same clips, several times each; a median counts. Bytes are what the server sent, uncompressed.
+
+import { execFileSync } from "node:child_process";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpus } from "node:os";
+import { dirname, join } from "node:path";
+import { parseArgs } from "node:util";
+import { SOFTWARE_WEBGPU, bundle, launch, okyeame, root, serve } from "../../tests/browser/harness.js";
+
+const { values: args } = parseArgs({
+  options: {
+    rounds: { type: "string", default: "5" },
+    "skip-webgpu": { type: "boolean", default: false },
+    out: { type: "string", default: join(root, "bench", "results") },
+    onnx: { type: "string", default: join(root, "models", "whisper-base-onnx") },
+  },
+});
+const ROUNDS = Number(args.rounds);
+const CLIPS = [
+  { clip: "en_short", language: "en", whisper: "english" },
+  { clip: "tw_shoes", language: "tw", whisper: "swahili" }, // Whisper has no Twi; this project writes it as Swahili too
+];
+
+const modules = join(root, "bench", "web", "node_modules");
+const transformers = join(modules, "@huggingface", "transformers");
+const ort = join(modules, "onnxruntime-web", "dist");
+
+/** What runs in the page: `start()` until the engine is ready, then `answer(clip)`. */
+const ENGINES = {
+  okyeame: ({ device, words }) => ({
+    setup: `const { LocalEngine } = await import("/pkg/local_engine.js");
+      window.start = () => LocalEngine.load("/bundles/base-int4/manifest.json", { device: "${device}", words: ${words} });
+      window.answer = (engine, sound, { language }) => engine.recognize(sound.slice(0), ${
+        words ? "{ transcribe: true, language }" : "{ transcribe: false }"
+      });
+      window.said = (a) => ${words ? "a.transcription" : "a.top_predictions[0].intent"};
+      window.decode = async (bytes) => bytes;`,
+  }),
+  transformers: ({ device, dtype }) => ({
+    setup: `const { pipeline, env } = await import("/transformers/dist/transformers.min.js");
+      env.allowRemoteModels = false;
+      env.allowLocalModels = true;
+      env.localModelPath = "/onnx/";
+      env.backends.onnx.wasm.numThreads = 1;
+      env.backends.onnx.wasm.wasmPaths = "/ort/";
+      window.start = () => pipeline("automatic-speech-recognition", "whisper-base", { device: "${device}", dtype: "${dtype}" });
+      window.answer = (engine, sound, { whisper }) => engine(sound, { language: whisper, task: "transcribe" });
+      window.said = (a) => a.text;
+      window.decode = async (bytes) =>
+        (await new OfflineAudioContext(1, 1, 16000).decodeAudioData(bytes.slice(0))).getChannelData(0);`,
+  }),
+};
+
+const CASES = [
+  { name: "Okyeame, intent, wasm", engine: ENGINES.okyeame({ device: "wasm", words: false }) },
+  { name: "Okyeame, words, wasm", engine: ENGINES.okyeame({ device: "wasm", words: true }) },
+  { name: "transformers.js, words, wasm, q8", engine: ENGINES.transformers({ device: "wasm", dtype: "q8" }) },
+  { name: "transformers.js, words, wasm, fp32", engine: ENGINES.transformers({ device: "wasm", dtype: "fp32" }) },
+  { name: "Okyeame, intent, WebGPU (software)", engine: ENGINES.okyeame({ device: "webgpu", words: false }), gpu: true, rounds: 1 },
+  { name: "transformers.js, words, WebGPU (software), fp32", engine: ENGINES.transformers({ device: "webgpu", dtype: "fp32" }), gpu: true, rounds: 1 },
+];
+
+const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
+
+/** The most memory that the browser's page process has had, in bytes. */
+async function peakMemory(browser) {
+  const session = await browser.newBrowserCDPSession();
+  const { processInfo } = await session.send("SystemInfo.getProcessInfo");
+  const peaks = processInfo
+    .filter(({ type }) => type === "renderer")
+    .map(({ id }) => Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${id}/status`, "utf8"))?.[1] ?? 0) * 1024);
+  return Math.max(...peaks);
+}
+
+async function measure({ name, engine, gpu, rounds = ROUNDS }) {
+  const server = await serve({ transformers, ort, onnx: dirname(args.onnx), models: args.onnx });
+  const browser = await launch(gpu ? SOFTWARE_WEBGPU : []);
+  try {
+    const page = await (await browser.newContext()).newPage();
+    page.setDefaultTimeout(0);
+    await page.goto(server.url);
+    const begun = Date.now();
+    server.sent.bytes = 0;
+    await page.evaluate(`(async () => { ${engine.setup} })()`);
+    const first = await page.evaluate(async (clip) => {
+      const sound = await decode(await (await fetch(`/clips/${clip.clip}.flac`)).arrayBuffer());
+      window.engine = await start();
+      return said(await answer(engine, sound, clip));
+    }, CLIPS[0]);
+    const result = { name, gpu: Boolean(gpu), first_answer_s: (Date.now() - begun) / 1e3, first_bytes: server.sent.bytes, first, clips: {} };
+    for (const clip of gpu ? CLIPS.slice(0, 1) : CLIPS) {
+      const { ms, text } = await page.evaluate(async ({ clip, rounds }) => {
+        const sound = await decode(await (await fetch(`/clips/${clip.clip}.flac`)).arrayBuffer());
+        const ms = [];
+        let text;
+        for (let at = 0; at < rounds; at++) {
+          const begun = performance.now();
+          text = said(await answer(engine, sound, clip));
+          ms.push(performance.now() - begun);
+        }
+        return { ms, text };
+      }, { clip, rounds });
+      result.clips[clip.clip] = { median_ms: median(ms), ms, text };
+    }
+    result.peak_memory_bytes = await peakMemory(browser);
+    return result;
+  } finally {
+    await browser.close();
+    server.close();
+  }
+}
+
+const mib = (bytes) => (bytes / 2 ** 20).toFixed(1);
+const ms = (value) => (value === undefined ? "–" : value.toFixed(0));
+
+function table({ results, made }) {
+  const clips = CLIPS.map(({ clip }) => clip);
+  const rival = (gpu) => results.find((r) => r.name.startsWith("transformers.js") && r.gpu === gpu);
+  const ratio = (r, clip) => {
+    const [ours, theirs] = [r.clips[clip]?.median_ms, rival(r.gpu)?.clips[clip]?.median_ms];
+    return ours && theirs ? `${(theirs / ours).toFixed(1)}×` : "–";
+  };
+  const rows = results.map((r) => [
+    r.name, mib(r.first_bytes), r.first_answer_s.toFixed(1),
+    ...clips.flatMap((clip) => [ms(r.clips[clip]?.median_ms), ratio(r, clip)]), mib(r.peak_memory_bytes),
+  ]);
+  const head = ["engine", "MiB to the first answer", "s to the first answer", ...clips.flatMap((clip) => [`${clip}, ms`, "faster than theirs"]), "peak memory, MiB"];
+  const line = (cells) => `| ${cells.join(" | ")} |`;
+  return [
+    `# In the browser: ${made.cpu}, ${made.cores} cores, ${made.date}`, "",
+    `\`make bench-web\`: ${made.browser}, one wasm thread, transformers.js ${made.transformers}, whisper-base (delivery int4 for ours), medians of ${ROUNDS}.`,
+    "\"Faster than theirs\" is against transformers.js's first row on the same device.", "",
+    line(head), line(head.map(() => "---")), ...rows.map(line), "",
+    ...results.flatMap((r) => Object.entries(r.clips).map(([clip, { text }]) => `- ${r.name}, ${clip}: ${text}`)), "",
+  ].join("\n");
+}
+
+bundle("base", "int4");
+const results = [];
+for (const one of CASES.filter(({ gpu }) => !(gpu && args["skip-webgpu"]))) {
+  console.log(`${one.name} …`);
+  try {
+    const result = await measure(one);
+    results.push(result);
+    console.log(`  first answer ${result.first_answer_s.toFixed(1)} s, ${mib(result.first_bytes)} MiB; ` +
+      Object.entries(result.clips).map(([clip, { median_ms, text }]) => `${clip} ${median_ms.toFixed(0)} ms (${text})`).join("; "));
+  } catch (error) {
+    console.error(`  failed: ${error.message}`);
+    process.exitCode = 1;
+  }
+}
+const browser = await launch();
+const made = {
+  date: new Date().toISOString().slice(0, 10),
+  cpu: cpus()[0].model,
+  cores: cpus().length,
+  browser: `Chromium ${browser.version()}`,
+  transformers: JSON.parse(readFileSync(join(transformers, "package.json"))).version,
+  okyeame: execFileSync(okyeame, ["--version"], { encoding: "utf8" }).trim(),
+};
+await browser.close();
+mkdirSync(args.out, { recursive: true });
+const stem = join(args.out, `web-${made.date}-${made.cpu.replace(/[^A-Za-z0-9]+/g, "-")}-${made.cores}`);
+writeFileSync(`${stem}.json`, `${JSON.stringify({ made, results }, null, 1)}\n`);
+writeFileSync(`${stem}.md`, table({ results, made }));
+console.log(`written: ${stem}.md`);

@@ -1,0 +1,312 @@
+// The engine in a real browser, on wasm: its answers are the native program's, and nothing that goes wrong leaves harm.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { bundle, clip, launch, native, serve } from "./harness.js";
+import { agrees, newPage } from "./pages.js";
+
+const MIB = 1 << 20;
+/** A shop's own names. */
+const CATALOGUE = JSON.stringify({ products: [{ value: "shoes", names: ["mpaboa", "sukyer"] }] });
+const catalogueFile = join(mkdtempSync(join(tmpdir(), "okyeame-")), "catalogue.json");
+writeFileSync(catalogueFile, CATALOGUE);
+let browser, server;
+
+before(async () => {
+  for (const dtype of ["f16", "int8", "int4"]) bundle("tiny", dtype);
+  bundle("base", "int4");
+  [browser, server] = await Promise.all([launch(), serve()]);
+});
+after(async () => {
+  await browser?.close();
+  server?.close();
+});
+
+/** Runs `test` on a page of its own. */
+const onPage = (run) => async () => {
+  const page = await newPage(browser, server);
+  try {
+    await run(page);
+  } finally {
+    await page.context().close();
+  }
+};
+
+describe("answers", () => {
+  for (const dtype of ["f16", "int8", "int4"]) {
+    test(`a tiny model as ${dtype} answers as natively, with its words`, onPage(async (page) => {
+      const answer = await page.evaluate(async (dtype) => {
+        const engine = await load(`tiny-${dtype}`, { device: "wasm", words: true });
+        return engine.recognize(await sound("tw_cart"), { transcribe: true, language: "tw", top_k: 5 });
+      }, dtype);
+      agrees(answer, native("tiny", dtype, clip("tw_cart"), ["--language", "tw"]));
+    }));
+  }
+
+  test("whisper-base hears Twi and English commands as it does natively", onPage(async (page) => {
+    const names = ["tw_cart", "tw_go_cart", "tw_shoes", "en_short"];
+    const device = await page.evaluate(async () => (await load("base-int4")).device);
+    assert.deepEqual(device.name, "wasm");
+    assert.match(device.reason, /WebGPU|adapter/);
+    for (const name of names) {
+      const answer = await page.evaluate(async (name) => engine.recognize(await sound(name), { transcribe: false, top_k: 5 }), name);
+      agrees(answer, native("base", "int4", clip(name), ["--no-transcribe"]));
+    }
+    // The second stage follows, and the encoder is not fetched again.
+    const n = server.fetched.length;
+    const { progress, words } = await page.evaluate(async (catalogue) => {
+      const progress = [];
+      await engine.loadWords({ onProgress: (p) => progress.push(p) });
+      const options = { transcribe: true, language: "tw", top_k: 5, catalogue };
+      return { progress, words: await engine.recognize(await sound("tw_cart"), options) };
+    }, CATALOGUE);
+    assert.ok(server.fetched.slice(n).every((path) => !path.includes("intent-")), server.fetched.slice(n).join());
+    assert.equal(progress.at(-1).loaded, progress.at(-1).total);
+    agrees(words, native("base", "int4", clip("tw_cart"), ["--language", "tw", "--catalogue", catalogueFile]));
+    const english = await page.evaluate(async () => engine.recognize(await sound("en_short"), { transcribe: true, language: "en", top_k: 5 }));
+    agrees(english, native("base", "int4", clip("en_short"), ["--language", "en"]));
+    assert.ok(english.transcription.length > 5, english.transcription);
+  }));
+
+  test("samples at another rate are the same sound", onPage(async (page) => {
+    const [bytes, samples] = await page.evaluate(async () => {
+      await load("tiny-int8");
+      const options = { transcribe: false, top_k: 5 };
+      const file = await sound("tw_cart");
+      const decoded = await new OfflineAudioContext(1, 1, 48000).decodeAudioData(file.slice(0));
+      return [await engine.recognize(file, options), await engine.recognize(decoded, options)];
+    });
+    assert.equal(samples.top_predictions[0].intent, bytes.top_predictions[0].intent);
+    assert.ok(Math.abs(samples.top_predictions[0].confidence - bytes.top_predictions[0].confidence) < 0.05);
+  }));
+
+  test("silence is rejected, and nothing is acted on", onPage(async (page) => {
+    const answer = await page.evaluate(async () => {
+      await load("base-int4");
+      return engine.recognize(new Float32Array(32_000), { top_k: 3 });
+    });
+    assert.equal(answer.accepted, false);
+    assert.equal(answer.rejection, "no_speech");
+  }));
+
+  test("many at once are answered, each with its own", onPage(async (page) => {
+    const answers = await page.evaluate(async () => {
+      await load("tiny-int4");
+      const clips = await Promise.all(["tw_cart", "tw_shoes", "en_short"].map(sound));
+      return Promise.all([...Array(12).keys()].map((at) => engine.recognize(clips[at % 3], { transcribe: false, request_id: `${at}` })));
+    });
+    answers.forEach((answer, at) => {
+      assert.equal(answer.request_id, `${at}`);
+      assert.deepEqual(answer.top_predictions, answers[at % 3].top_predictions);
+    });
+  }));
+});
+
+describe("loading", () => {
+  test("progress only grows, ends at the whole, and comes from the cache the second time, also without a network", onPage(async (page) => {
+    const [first, second] = await page.evaluate(async () => {
+      const seen = [[], []];
+      await load("base-int4", { onProgress: (p) => seen[0].push(p) });
+      engine.dispose();
+      return seen;
+    });
+    assert.ok(first.length > 3);
+    first.forEach((p, at) => assert.ok(at === 0 || p.loaded >= first[at - 1].loaded));
+    assert.equal(first.at(-1).loaded, first.at(-1).total);
+    assert.equal(first.at(-1).from_cache, 0);
+    assert.equal(second.length, 0);
+    const wait = page.context().waitForEvent("requestfailed", { timeout: 2000 }).catch(() => null);
+    const again = await page.evaluate(async () => {
+      const seen = [];
+      const fetched = performance.getEntriesByType("resource").length;
+      await load("base-int4", { onProgress: (p) => seen.push(p) });
+      return { seen, fetched };
+    });
+    await wait;
+    assert.equal(again.seen.at(-1).from_cache, again.seen.at(-1).total);
+  }));
+
+  const faults = {
+    missing: "model_not_found",
+    cut: "damaged_weights",
+    longer: "damaged_weights",
+    altered: "checksum_mismatch",
+    newer: "unsupported_bundle",
+    nonsense: "invalid_config",
+    doubtful: "device_failed",
+  };
+  for (const [fault, code] of Object.entries(faults)) {
+    test(`a bundle that is ${fault} is ${code}, and nothing bad is kept`, onPage(async (page) => {
+      const result = await page.evaluate(async (fault) => {
+        const { LocalEngine } = await import("/pkg/local_engine.js");
+        const { error } = await outcome(LocalEngine.load(`/faulty/${fault}/base-int4/manifest.json`));
+        const cache = await caches.open("okyeame");
+        const kept = await Promise.all((await cache.keys()).map(async ({ url }) => {
+          const bytes = await (await cache.match(url)).arrayBuffer();
+          const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+          return { url, digest: [...digest].map((b) => b.toString(16).padStart(2, "0")).join("") };
+        }));
+        // The same page loads a good bundle afterwards.
+        await load("tiny-int8");
+        return { error, kept };
+      }, fault);
+      assert.equal(result.error.name, "OkyeameError");
+      assert.equal(result.error.code, code, result.error.message);
+      for (const { url, digest } of result.kept.filter(({ url }) => url.includes("sha256="))) {
+        assert.ok(url.endsWith(digest), url);
+      }
+    }));
+  }
+
+  test("giving up ends the fetching at once", onPage(async (page) => {
+    const result = await page.evaluate(async () => {
+      const controller = new AbortController();
+      const onProgress = () => controller.abort();
+      const { error } = await outcome(load("base-int4", { signal: controller.signal, onProgress }));
+      return { error, early: await outcome(load("base-int4", { signal: AbortSignal.abort() })) };
+    });
+    assert.equal(result.error.name, "AbortError");
+    assert.equal(result.early.error.name, "AbortError");
+  }));
+
+  test("a browser without vectors is told so before anything is fetched", onPage(async (page) => {
+    await page.route("**/worker.js", async (route) => {
+      const response = await route.fetch();
+      await route.fulfill({ response, body: `WebAssembly.validate = () => false;\n${await response.text()}` });
+    });
+    const n = server.fetched.length;
+    const { error } = await page.evaluate(() => outcome(load("tiny-int8")));
+    assert.equal(error.code, "wasm_simd_missing");
+    assert.ok(!server.fetched.slice(n).some((path) => path.startsWith("/bundles/")));
+  }));
+
+  test("too little memory is an error with a code", async () => {
+    const small = await launch(["--js-flags=--wasm-max-mem-pages=1600"]); // 100 MiB
+    try {
+      const page = await newPage(small, server);
+      const { error } = await page.evaluate(() => outcome(load("base-int4")));
+      assert.ok(["out_of_memory", "engine_stopped"].includes(error.code), JSON.stringify(error));
+      // A model that fits still loads.
+      await page.evaluate(() => load("tiny-int8"));
+    } finally {
+      await small.close();
+    }
+  });
+
+  test("WebGPU that was asked for and is not there is an error", onPage(async (page) => {
+    const { error } = await page.evaluate(() => outcome(load("tiny-int8", { device: "webgpu" })));
+    assert.equal(error.code, "device_unavailable");
+  }));
+});
+
+describe("use", () => {
+  test("hostile input is an error with a code, and the engine answers afterwards", onPage(async (page) => {
+    const codes = await page.evaluate(async () => {
+      await load("tiny-int8");
+      const good = await sound("tw_cart");
+      const attempts = {
+        nothing: [new ArrayBuffer(0)],
+        rubbish: [crypto.getRandomValues(new Uint8Array(5000))],
+        truncated: [good.slice(0, 60)],
+        not_a_number: [new Float32Array(16_000).fill(NaN)],
+        no_samples: [new Float32Array(0)],
+        an_hour: [new Float32Array(3600 * 16_000)],
+        no_rate: [new Float32Array(16_000), { sampleRate: 0 }],
+        text: ["hello"],
+        language: [good, { language: "klingon" }],
+        top_k: [good, { top_k: -1 }],
+        option: [good, { nonsense: 1 }],
+        catalogue: [good, { catalogue: "{" }],
+      };
+      const codes = {};
+      for (const [name, [sound, options]] of Object.entries(attempts)) {
+        codes[name] = (await outcome(engine.recognize(sound, options))).error?.code;
+      }
+      codes.good = (await outcome(engine.recognize(good, { transcribe: false }))).value?.top_predictions.length > 0;
+      return codes;
+    });
+    assert.deepEqual(codes, {
+      nothing: "empty_audio",
+      rubbish: "unsupported_audio",
+      truncated: codes.truncated,
+      not_a_number: "invalid_samples",
+      no_samples: "empty_audio",
+      an_hour: "audio_too_long",
+      no_rate: "invalid_parameter",
+      text: "invalid_parameter",
+      language: "unsupported_language",
+      top_k: "invalid_parameter",
+      option: "invalid_parameter",
+      catalogue: codes.catalogue,
+      good: true,
+    });
+    for (const name of ["truncated", "catalogue"]) assert.match(codes[name], /^[a-z_]+$/, name);
+  }));
+
+  test("an answer that nobody waits for any more does not disturb the next", onPage(async (page) => {
+    const result = await page.evaluate(async () => {
+      await load("tiny-int8", { words: true });
+      const clip = await sound("tw_cart");
+      const controller = new AbortController();
+      const given_up = [1, 2, 3].map(() => outcome(engine.recognize(clip, { signal: controller.signal })));
+      const kept = engine.recognize(clip, { transcribe: false, request_id: "kept" });
+      controller.abort();
+      return { given_up: await Promise.all(given_up), kept: await kept };
+    });
+    assert.ok(result.given_up.every(({ error }) => error.name === "AbortError"));
+    assert.equal(result.kept.request_id, "kept");
+  }));
+
+  test("disposing rejects what waits and what comes after", onPage(async (page) => {
+    const codes = await page.evaluate(async () => {
+      await load("tiny-int8");
+      const clip = await sound("tw_cart");
+      const waiting = outcome(engine.recognize(clip));
+      engine.dispose();
+      engine.dispose();
+      return [await waiting, await outcome(engine.recognize(clip))].map(({ error }) => error.code);
+    });
+    assert.deepEqual(codes, ["disposed", "disposed"]);
+  }));
+
+  test("memory after 100 recognitions is what it was after 10", onPage(async (page) => {
+    const { ten, hundred, heap } = await page.evaluate(async () => {
+      await load("base-int4");
+      const clip = await sound("tw_cart");
+      const many = async (n) => {
+        for (let at = 0; at < n; at++) await engine.recognize(clip, { transcribe: false });
+        return (await engine.memory()).wasm_bytes;
+      };
+      return { ten: await many(10), hundred: await many(90), heap: performance.memory.usedJSHeapSize };
+    });
+    assert.equal(hundred, ten);
+    console.log(`# intent stage of whisper-base: ${(ten / MIB).toFixed(0)} MiB of wasm memory, page's heap ${(heap / MIB).toFixed(1)} MiB`);
+    assert.ok(ten + heap < 350 * MIB, `${ten} + ${heap}`);
+  }));
+});
+
+test("the page of ten lines recognises a recorded command with the network switched off", async () => {
+  const folder = new URL("../../examples/offline-page", import.meta.url).pathname;
+  const pages = await serve({ page: folder });
+  const page = await (await browser.newContext()).newPage();
+  try {
+    // As its README lays it out: the engine and a bundle beside the page.
+    await page.route("**/page/okyeame/**", (route) => route.continue({ url: route.request().url().replace("/page/okyeame/", "/pkg/") }));
+    await page.route("**/page/model/**", (route) => route.continue({ url: route.request().url().replace("/page/model/", "/bundles/base-int4/") }));
+    await page.goto(`${pages.url}/page/index.html`);
+    await page.waitForSelector("input:enabled", { timeout: 60_000 });
+    await page.context().setOffline(true);
+    pages.close();
+    const buffer = readFileSync(clip("tw_cart"));
+    await page.setInputFiles("input", { name: "command.flac", mimeType: "audio/flac", buffer });
+    await page.waitForFunction(() => document.querySelector("output").value.includes("%"), null, { timeout: 60_000 });
+    assert.match(await page.inputValue("output").catch(() => page.textContent("output")), /add_to_cart/);
+    if (process.env.SCREENSHOT) await page.screenshot({ path: process.env.SCREENSHOT });
+  } finally {
+    await page.context().close();
+    pages.close();
+  }
+});
