@@ -92,7 +92,7 @@ test: test-tools model ## All tests; installs what they need
 test-browser: browser-tools model ## The engine of make wasm in headless Chromium, on wasm and on WebGPU; part of make test
 	cargo test --locked --workspace --no-run
 	@cd tests/browser && { [ -d node_modules/playwright-core ] || npm ci --silent --no-fund --no-audit; } && \
-	    CARGO_TARGET_DIR=$(abspath $(CARGO_TARGET_DIR)) node --test --test-concurrency=1
+	    CARGO_TARGET_DIR=$(abspath $(CARGO_TARGET_DIR)) node --test --test-concurrency=1 --test-timeout=300000
 
 # A software driver stands in where there is no GPU. llvmpipe wants a folder of its own; half precision is a
 # test file of its own, since a device takes its number type once in a process.
@@ -123,10 +123,14 @@ bench: bench-tools build bench/.venv/.installed ## This project beside faster-wh
 	$(PYTHON) scripts/fetch_model.py --out $$model; \
 	bench/.venv/bin/python bench/run.py $(BENCH_ARGS)
 
+WEB_BENCH := $(CARGO_TARGET_DIR)/web-bench
+
 .PHONY: bench-web
 bench-web: browser-tools build model bench/web/.venv/.installed ## The browser engine beside transformers.js, in one browser (after make wasm)
 	@[ -f wasm/pkg/okyeame.js ] || { echo 'Run make wasm first.' >&2; exit 1; }
-	@[ -f $(MODEL)-onnx/onnx/encoder_model.onnx ] || bench/web/.venv/bin/python bench/web/export_onnx.py $(MODEL) $(MODEL)-onnx
+	@[ -f $(WEB_BENCH)/whisper-base/config.json ] || { \
+	    $(OKYEAME) export-web models/twi-shop --base $(MODEL) --dtype f16 --whole-vocabulary --clips 1 --out $(WEB_BENCH)/bundle && \
+	    bench/web/.venv/bin/python bench/web/export_onnx.py $(WEB_BENCH)/bundle $(WEB_BENCH)/whisper-base; }
 	cd bench/web && npm ci --silent --no-fund --no-audit --ignore-scripts && cd ../.. && \
 	    OKYEAME=$(abspath $(OKYEAME)) CARGO_TARGET_DIR=$(abspath $(CARGO_TARGET_DIR)) node bench/web/run.js $(BENCH_ARGS)
 

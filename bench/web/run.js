@@ -1,6 +1,6 @@
 // This project beside transformers.js, in one browser, on the same clips and the same weights.
 //
-//   node run.js [--rounds N] [--skip-webgpu] [--out FOLDER]
+//   node run.js [--rounds N] [--skip-webgpu] [--out FOLDER] [--onnx FOLDER_WITH_whisper-base]
 //
 // Each engine has a fresh browser: its first answer is a customer's first visit, with an empty cache. Then the engines
 // answer the same clips, several times each; a median counts. Bytes are what the server sent, uncompressed.
@@ -8,16 +8,16 @@
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { SOFTWARE_WEBGPU, bundle, launch, okyeame, root, serve } from "../../tests/browser/harness.js";
+import { SOFTWARE_WEBGPU, bundle, launch, okyeame, root, serve, target } from "../../tests/browser/harness.js";
 
 const { values: args } = parseArgs({
   options: {
     rounds: { type: "string", default: "5" },
     "skip-webgpu": { type: "boolean", default: false },
     out: { type: "string", default: join(root, "bench", "results") },
-    onnx: { type: "string", default: join(root, "models", "whisper-base-onnx") },
+    onnx: { type: "string", default: join(target, "web-bench") },
   },
 });
 const ROUNDS = Number(args.rounds);
@@ -78,7 +78,7 @@ async function peakMemory(browser) {
 }
 
 async function measure({ name, engine, gpu, rounds = ROUNDS }) {
-  const server = await serve({ transformers, ort, onnx: dirname(args.onnx), models: args.onnx });
+  const server = await serve({ transformers, ort, onnx: args.onnx });
   const browser = await launch(gpu ? SOFTWARE_WEBGPU : []);
   try {
     const page = await (await browser.newContext()).newPage();

@@ -154,10 +154,10 @@ impl Compute {
     /// # Errors
     /// [`Error::DeviceUnavailable`] if the browser gives none.
     pub async fn webgpu() -> Result<Self> {
-        let device = Device::wgpu_options().init_async().await.map_err(|error| Error::DeviceUnavailable {
-            device: "webgpu",
-            reason: error.to_string(),
-        })?;
+        let device = Device::wgpu_options()
+            .init_async()
+            .await
+            .map_err(|error| Error::DeviceUnavailable { device: "webgpu", reason: error.to_string() })?;
         Ok(Self { device, name: "webgpu", dtype: "f32", reason: "asked for".to_owned() })
     }
 }

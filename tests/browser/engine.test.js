@@ -260,6 +260,26 @@ describe("use", () => {
     assert.equal(result.kept.request_id, "kept");
   }));
 
+  test("an engine that a command stopped starts anew, and the others are answered", async () => {
+    const small = await launch(["--js-flags=--wasm-max-mem-pages=1000"]); // 62 MiB
+    try {
+      const page = await newPage(small, server);
+      const [stopped, queued, later] = await page.evaluate(async () => {
+        await load("tiny-int8");
+        const clip = await sound("tw_cart");
+        const long = new Float32Array(580 * 16_000).map((_, at) => Math.sin(at / 9) / 2);
+        const first = outcome(engine.recognize(long));
+        const queued = outcome(engine.recognize(clip, { transcribe: false }));
+        return [await first, await queued, await outcome(engine.recognize(clip, { transcribe: false }))];
+      });
+      assert.equal(stopped.error?.code, "engine_stopped");
+      assert.ok(queued.value, queued.error?.message);
+      assert.deepEqual(queued.value.top_predictions, later.value.top_predictions);
+    } finally {
+      await small.close();
+    }
+  });
+
   test("disposing rejects what waits and what comes after", onPage(async (page) => {
     const codes = await page.evaluate(async () => {
       await load("tiny-int8");

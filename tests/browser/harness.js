@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
 export const root = fileURLToPath(new URL("../..", import.meta.url));
-const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
+export const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
 export const okyeame = process.env.OKYEAME ?? join(target, "debug", "okyeame");
 export const pkg = join(root, "wasm", "pkg");
 const bundles = join(target, "web-bundles");

@@ -80,10 +80,14 @@ export class LocalEngine {
     try {
       return await ask();
     } catch (error) {
-      if (this.#disposed || this.device.name !== "webgpu" || !DEVICE_ERRORS.includes(error.code)) throw error;
-      // The GPU was lost. The CPU answers, now and from now on.
-      this.#restarting ??= this.#restart(error).finally(() => (this.#restarting = undefined));
+      const onGpu = this.device.name === "webgpu";
+      const another = error.code === "engine_restarting" || (onGpu && GPU_ERRORS.includes(error.code));
+      if (this.#disposed || (!another && error.code !== "engine_stopped")) throw error;
+      // A lost GPU is left for the CPU, now and from now on. An engine that stopped is started anew; what stopped it on
+      // the CPU is not asked again.
+      this.#restarting ??= this.#restart(error, onGpu).finally(() => (this.#restarting = undefined));
       await this.#restarting;
+      if (!another) throw error;
       return ask();
     }
   }
@@ -114,16 +118,32 @@ export class LocalEngine {
       this.#end(engineError("engine_stopped", event.message || "the worker cannot be loaded"));
     };
     this.#worker = worker;
-    const { info, device } = await this.#ask("load", this.#load, options);
-    Object.assign(this, { info, device });
+    const { onProgress, signal } = options;
+    let timer;
+    const watched = (progress) => {
+      if (!progress.starting) return onProgress?.(progress);
+      clearTimeout(timer);
+      // A broken driver may never answer, and a worker that waits for it cannot be asked.
+      if (progress.starting === "webgpu" && this.#load.device === "auto") timer = setTimeout(() => this.#end(TOO_SLOW), GPU_START_MS);
+    };
+    const loaded = this.#ask("load", this.#load, { onProgress: watched, signal });
+    try {
+      const { info, device } = await loaded.finally(() => clearTimeout(timer));
+      Object.assign(this, { info, device });
+    } catch (error) {
+      if (error !== TOO_SLOW) throw error;
+      this.#load = { ...this.#load, device: "wasm" };
+      await this.#start(options);
+      this.device = { ...this.device, reason: error.message };
+    }
     this.#words = this.#load.words;
   }
 
-  async #restart(cause) {
-    this.#end(cause);
+  async #restart(cause, onGpu) {
+    this.#end(engineError("engine_restarting", cause.message));
     this.#load = { ...this.#load, device: "wasm", words: this.#words };
     await this.#start({});
-    this.device = { ...this.device, reason: `webgpu failed: ${cause.message}` };
+    if (onGpu) this.device = { ...this.device, reason: `webgpu failed: ${cause.message}` };
   }
 
   #ask(type, message, { onProgress, signal } = {}) {
@@ -168,8 +188,12 @@ export class LocalEngine {
   }
 }
 
-/** After these another device may do better. */
-const DEVICE_ERRORS = ["device_failed", "not_finite", "engine_stopped"];
+/** A GPU that takes longer to start, its shaders compiled and a known sound heard, is not worth waiting for. */
+const GPU_START_MS = 30_000;
+const TOO_SLOW = engineError("device_unavailable", `webgpu did not answer within ${GPU_START_MS / 1000} s`);
+
+/** After these the CPU may do better. */
+const GPU_ERRORS = ["device_failed", "not_finite", "engine_stopped"];
 
 /** What the worker is sent: samples and their rate, or a file's bytes. The caller keeps what is theirs. */
 async function messageOf(sound, sampleRate) {

@@ -7,6 +7,8 @@ import { engineError, fetchParts, manifestOf } from "./delivery.js";
 
 /** The engine, once it is loaded. @type {import("./okyeame.js").Engine | undefined} */
 let engine;
+/** Whether the module trapped: nothing of it can be used again. */
+let stopped = false;
 /** What the engine's module gives beside it. */
 let wasm;
 /** Where the bundle lies. @type {URL} */
@@ -92,6 +94,7 @@ async function load({ manifest, device, words }, signal, onProgress) {
       loader.free();
       throw error;
     }
+    onProgress({ starting: device });
     engine = await loader.start({ device, words }); // uses the loader up, also where it fails
     wasm = module;
   };
@@ -131,6 +134,7 @@ const work = {
 };
 
 function needed() {
+  if (stopped) throw engineError("engine_restarting", "the engine stopped at an earlier command");
   if (!engine) throw engineError("model_not_found", "no model is loaded; call load first");
   return engine;
 }
@@ -159,10 +163,10 @@ self.onmessage = ({ data: { id, type, ...message } }) => {
   });
 };
 
-/** An error as a message carries it. A trap of the module leaves nothing that could be used again. */
+/** An error as a message carries it. */
 function plain(error) {
   if (error instanceof WebAssembly.RuntimeError) {
-    engine = undefined;
+    stopped = true;
     return { code: "engine_stopped", message: `the engine stopped (${error.message}); it may have had too little memory` };
   }
   if (error?.name === "AbortError") return { code: "aborted", message: "it was given up" };

@@ -28,7 +28,7 @@ use js_sys::{Array, Object, Uint8Array};
 use okyeame_core::audio::{self, DecodeLimits, Waveform};
 use okyeame_core::intent::catalogue::Catalogue;
 use okyeame_core::weights::web_bundle::{StageName, WebBundle};
-use okyeame_core::{Error, RecognizeOptions, Recognizer, RunWhere};
+use okyeame_core::{Error, RecognizeOptions, RunWhere};
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 
@@ -102,8 +102,7 @@ pub struct Engine {
     started: RefCell<Rc<Started>>,
 }
 
-const OPTIONS: &[&str] =
-    &["top_k", "language", "transcribe", "beam_size", "filename", "request_id", "catalogue"];
+const OPTIONS: &[&str] = &["top_k", "language", "transcribe", "beam_size", "filename", "request_id", "catalogue"];
 
 /// As the HTTP API's parameters.
 #[derive(Debug, Deserialize)]
@@ -214,16 +213,9 @@ pub fn decode_audio(bytes: &[u8]) -> Result<Vec<f32>, JsValue> {
     Ok(audio::decode(bytes, &DecodeLimits::default()).map_err(js_error)?.into_samples())
 }
 
-/// Sampling rates of microphones and sound files.
-const RATES_HZ: std::ops::RangeInclusive<u32> = 1_000..=768_000;
-
 fn waveform(samples: &[f32], sample_rate: u32) -> Result<Waveform, Error> {
-    if !RATES_HZ.contains(&sample_rate) {
-        let allowed = format!("{} to {} Hz", RATES_HZ.start(), RATES_HZ.end());
-        return Err(Error::InvalidParameter { name: "sample_rate", allowed });
-    }
     let limit_s = DecodeLimits::default().max_duration_s;
-    if samples.len() as f64 > limit_s * f64::from(sample_rate) {
+    if samples.len() as f64 > limit_s * f64::from(sample_rate.max(audio::MIN_RATE_HZ)) {
         return Err(Error::AudioTooLong { limit_s });
     }
     // What is not finite is found before it is spread by the resampler.

@@ -312,6 +312,7 @@ pub(super) fn fit_any<T: Trainee>(
         p_mask: options.p_mask,
         d_pooled: 2 * shape.d_projector,
     };
+    let pool = threads()?;
     while !run.is_done(options) {
         let epoch = run.state.history.len() + 1;
         let mut rng = fastrand::Rng::with_seed(options.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ epoch as u64);
@@ -322,8 +323,14 @@ pub(super) fn fit_any<T: Trainee>(
             .collect();
         let (mut loss_sum, mut n_right, n_steps) = (0.0, 0, batches.len());
         for (step, items) in batches.iter().enumerate() {
-            let step_of =
-                Step { trainee, data, letters_weight: options.letters_weight, regularisation, device: &device };
+            let step_of = Step {
+                trainee,
+                data,
+                letters_weight: options.letters_weight,
+                regularisation,
+                device: &device,
+                pool: &pool,
+            };
             let parts = step_of.parts(&run.model, items, &mut rng)?;
             let value: f32 = parts.iter().map(|part| part.loss).sum();
             if !value.is_finite() {
@@ -354,6 +361,15 @@ pub(super) fn fit_any<T: Trainee>(
         on_event(FitEvent::Epoch(point));
     }
     Ok(Fitted { tensors: run.best, best_epoch: run.state.best_epoch, history: run.state.history })
+}
+
+/// Threads for the parts of every step, as many as rayon's own pool has. They stay: the memory that a thread frees is its
+/// own to use again.
+fn threads() -> Result<rayon::ThreadPool> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(rayon::current_num_threads())
+        .build()
+        .map_err(|error| Error::Io { what: "starting threads".to_owned(), source: std::io::Error::other(error) })
 }
 
 /// Clips of which it is known what is said.

@@ -1,8 +1,11 @@
 //! A step of the training, in parts that run side by side.
 
+use std::sync::{Mutex, PoisonError};
+
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
+use rayon::ThreadPool;
 
 use super::{Trainee, TrainingSet, n_right_of, n_spelled, spelled};
 use crate::error::Result;
@@ -22,6 +25,8 @@ pub(super) struct Step<'a, T: Trainee> {
     pub(super) letters_weight: f32,
     pub(super) regularisation: Regularisation,
     pub(super) device: &'a Device,
+    /// The threads that the parts run on.
+    pub(super) pool: &'a ThreadPool,
 }
 
 /// A part of a step, by its share in the step's loss.
@@ -44,22 +49,18 @@ impl<T: Trainee> Step<'_, T> {
             .chunks(CLIPS_AT_ONCE)
             .map(|items| (items, fastrand::Rng::with_seed(rng.u64(..)), model.clone().fork(self.device)))
             .collect();
-        let n_threads = rayon::current_num_threads().min(work.len());
-        let mut queues: Vec<Vec<_>> = (0..n_threads).map(|_| Vec::new()).collect();
-        work.into_iter().enumerate().for_each(|(at, part)| queues[at % n_threads].push((at, part)));
-        // Threads of their own: one of the pool's might take up another part while it waits for a product.
-        let mut done: Vec<(usize, Result<StepPart>)> = std::thread::scope(|scope| {
-            let workers: Vec<_> = queues
-                .into_iter()
-                .map(|queue| {
-                    scope.spawn(move || {
-                        let part = |(at, (items, rng, model))| (at, self.part(&model, items, rng, n_clips, n_spelled));
-                        queue.into_iter().map(part).collect::<Vec<_>>()
-                    })
-                })
-                .collect();
-            workers.into_iter().flat_map(|worker| worker.join().expect("a part does not panic")).collect()
+        let n_threads = self.pool.current_num_threads();
+        let queues: Vec<Mutex<Vec<_>>> = (0..n_threads).map(|_| Mutex::default()).collect();
+        for (at, part) in work.into_iter().enumerate() {
+            queues[at % n_threads].lock().unwrap_or_else(PoisonError::into_inner).push((at, part));
+        }
+        // Each thread has a queue of its own: one that waits for a product must not take up another part.
+        let done = self.pool.broadcast(|thread| {
+            let queue = std::mem::take(&mut *queues[thread.index()].lock().unwrap_or_else(PoisonError::into_inner));
+            let part = |(at, (items, rng, model))| (at, self.part(&model, items, rng, n_clips, n_spelled));
+            queue.into_iter().map(part).collect::<Vec<_>>()
         });
+        let mut done: Vec<(usize, Result<StepPart>)> = done.into_iter().flatten().collect();
         done.sort_by_key(|(at, _)| *at);
         done.into_iter().map(|(_, part)| part).collect()
     }
