@@ -38,11 +38,13 @@ const MODELS = {
   ],
 };
 
-/** Makes a bundle, unless it is newer than the program that makes it. */
+const changed = (file) => statSync(file).mtimeMs;
+
+/** Makes a bundle, unless it is newer than the model and the program that makes it. */
 export function bundle(model, dtype) {
   const out = join(bundles, `${model}-${dtype}`);
   const manifest = join(out, "manifest.json");
-  if (!existsSync(manifest) || statSync(manifest).mtimeMs < statSync(okyeame).mtimeMs) {
+  if (!existsSync(manifest) || [okyeame, join(MODELS[model][0], "model.safetensors")].some((file) => changed(file) > changed(manifest))) {
     rmSync(out, { recursive: true, force: true });
     mkdirSync(bundles, { recursive: true });
     execFileSync(okyeame, ["export-web", ...MODELS[model], "--out", out, "--dtype", dtype, "--clips", "4"], { stdio: "pipe" });
