@@ -95,7 +95,7 @@ async function load({ manifest, device, words }, signal, onProgress) {
       throw error;
     }
     onProgress({ starting: device });
-    engine = await loader.start({ device, words }); // uses the loader up, also where it fails
+    engine = await orTrap(loader.start({ device, words })); // uses the loader up, also where it fails
     wasm = module;
   };
   if (chosen.name === "okyeame_webgpu") {
@@ -104,7 +104,7 @@ async function load({ manifest, device, words }, signal, onProgress) {
     } catch (error) {
       // The bundle's own faults are the same on every device.
       if (device === "webgpu" || signal.aborted || !isOfTheDevice(error)) throw error;
-      fallback = error.message;
+      fallback = error.code ? error.message : `webgpu stopped the engine (${error.message})`;
     }
   }
   if (!engine) await begin("okyeame", "wasm");
@@ -120,7 +120,7 @@ const work = {
   load,
   async recognize({ samples, sampleRate, bytes, options }) {
     const sound = bytes ? wasm.decode_audio(new Uint8Array(bytes)) : samples;
-    return needed().recognize(sound, bytes ? 16_000 : sampleRate, options);
+    return orTrap(needed().recognize(sound, bytes ? 16_000 : sampleRate, options));
   },
   async load_words(_, signal, onProgress) {
     const add = (file, part) => engine.add(file, part);
@@ -138,6 +138,14 @@ function needed() {
   if (!engine) throw engineError("model_not_found", "no model is loaded; call load first");
   return engine;
 }
+
+/** A trap inside of an awaited call is nobody's rejection but an error of the whole worker: here it becomes one. */
+let onTrap;
+self.addEventListener("error", (event) => {
+  event.preventDefault();
+  onTrap?.(event.error ?? new WebAssembly.RuntimeError(event.message));
+});
+const orTrap = (promise) => Promise.race([promise, new Promise((_, reject) => (onTrap = reject))]);
 
 /** One after the other: an engine has one thread. */
 let last = Promise.resolve();
