@@ -126,8 +126,8 @@ function table({ results, made }) {
     return ours && theirs ? `${(theirs / ours).toFixed(1)}×` : "–";
   };
   const rows = results.map((r) => [
-    r.name, mib(r.first_bytes), r.first_answer_s.toFixed(1),
-    ...clips.flatMap((clip) => [ms(r.clips[clip]?.median_ms), ratio(r, clip)]), mib(r.peak_memory_bytes),
+    r.name, r.failed ? "failed" : mib(r.first_bytes), r.failed ? "–" : r.first_answer_s.toFixed(1),
+    ...clips.flatMap((clip) => [ms(r.clips[clip]?.median_ms), ratio(r, clip)]), r.failed ? "–" : mib(r.peak_memory_bytes),
   ]);
   const head = ["engine", "MiB to the first answer", "s to the first answer", ...clips.flatMap((clip) => [`${clip}, ms`, "faster than theirs"]), "peak memory, MiB"];
   const line = (cells) => `| ${cells.join(" | ")} |`;
@@ -136,6 +136,7 @@ function table({ results, made }) {
     `\`make bench-web\`: ${made.browser}, one wasm thread, transformers.js ${made.transformers}, whisper-base (delivery int4 for ours), medians of ${ROUNDS}.`,
     "\"Faster than theirs\" is against transformers.js's first row on the same device.", "",
     line(head), line(head.map(() => "---")), ...rows.map(line), "",
+    ...results.filter((r) => r.failed).map((r) => `- ${r.name} failed: ${r.failed}`),
     ...results.flatMap((r) => Object.entries(r.clips).map(([clip, { text }]) => `- ${r.name}, ${clip}: ${text}`)), "",
   ].join("\n");
 }
@@ -150,8 +151,9 @@ for (const one of CASES.filter(({ gpu }) => !(gpu && args["skip-webgpu"]))) {
     console.log(`  first answer ${result.first_answer_s.toFixed(1)} s, ${mib(result.first_bytes)} MiB; ` +
       Object.entries(result.clips).map(([clip, { median_ms, text }]) => `${clip} ${median_ms.toFixed(0)} ms (${text})`).join("; "));
   } catch (error) {
-    console.error(`  failed: ${error.message}`);
-    process.exitCode = 1;
+    const reason = error.message.split("\n")[0];
+    results.push({ name: one.name, gpu: Boolean(one.gpu), failed: reason, clips: {} });
+    console.error(`  failed: ${reason}`);
   }
 }
 const browser = await launch();
