@@ -42,7 +42,7 @@ async function whyNoGpu(device) {
   return missing && `the graphics adapter's ${missing} is ${adapter.limits[missing]}, which is too small`;
 }
 
-/** @returns {Promise<"okyeame" | "okyeame_webgpu">} the module to take, and why not the other. */
+/** The module to take, `{name, reason}`: with `okyeame`, why not the other. */
 async function chooseModule(device) {
   if (typeof WebAssembly !== "object" || !WebAssembly.validate(SIMD)) {
     throw engineError("wasm_simd_missing", "this browser has no WebAssembly with 128-bit vectors; a server can answer for it");
@@ -119,14 +119,16 @@ const isOfTheDevice = (error) =>
 const work = {
   load,
   async recognize({ samples, sampleRate, bytes, options }) {
+    const loaded = needed();
     const sound = bytes ? wasm.decode_audio(new Uint8Array(bytes)) : samples;
-    return orTrap(needed().recognize(sound, bytes ? 16_000 : sampleRate, options));
+    return orTrap(loaded.recognize(sound, bytes ? 16_000 : sampleRate, options));
   },
   async load_words(_, signal, onProgress) {
-    const add = (file, part) => engine.add(file, part);
-    await fetchParts(base, partsOf(needed(), "words"), add, { signal, onProgress });
-    engine.load_words();
-    return engine.info();
+    const loaded = needed();
+    const add = (file, part) => loaded.add(file, part);
+    await fetchParts(base, partsOf(loaded, "words"), add, { signal, onProgress });
+    loaded.load_words();
+    return loaded.info();
   },
   async memory() {
     return { wasm_bytes: wasm ? (await wasm.default()).memory.buffer.byteLength : 0 };
