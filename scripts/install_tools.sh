@@ -89,7 +89,7 @@ case "${1:-test}" in
         obtain NEEDED "${BUILD[@]}"
         ;;
     demo)
-        obtain NEEDED "${BUILD[@]}" "${MODEL[@]}"
+        obtain NEEDED "${BUILD[@]}" "${MODEL[@]}" "${NPM[@]}"
         obtain NICE "${DEMO_NICE_TO_HAVE[@]}"
         ;;
     test)

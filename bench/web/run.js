@@ -33,10 +33,10 @@ const ort = join(modules, "onnxruntime-web", "dist");
 /** What runs in the page: `start()` until the engine is ready, then `answer(clip)`. */
 const ENGINES = {
   okyeame: ({ device, words }) => ({
-    setup: `const { LocalEngine } = await import("/pkg/local_engine.js");
+    setup: `const { LocalEngine } = await import("/okyeame/index.js");
       window.start = () => LocalEngine.load("/bundles/base-int4/manifest.json", { device: "${device}", words: ${words} });
       window.answer = (engine, sound, { language }) => engine.recognize(sound.slice(0), ${
-        words ? "{ transcribe: true, language }" : "{ transcribe: false }"
+        words ? "{ words: true, language }" : "{}"
       });
       window.said = (a) => ${words ? "a.transcription" : "a.top_predictions[0].intent"};
       window.decode = async (bytes) => bytes;`,

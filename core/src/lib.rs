@@ -29,6 +29,8 @@ pub mod recognizer;
 pub mod tokenizer;
 #[cfg(feature = "train")]
 pub mod training;
+#[cfg(test)]
+mod typescript;
 pub mod wav2vec2;
 pub mod weights;
 pub mod whisper;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Words only, or words and an intent head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "snake_case")]
 pub enum Task {
     /// Transcription; the intent is matched from the words.
@@ -14,6 +15,7 @@ pub enum Task {
 
 /// A model's description. Names follow OpenAI's Whisper. What a kind of model does not have is left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct ModelInfo {
     /// Repository id or folder name; never an absolute path.
     pub name: String,
@@ -28,6 +30,7 @@ pub struct ModelInfo {
     pub transcription: bool,
     /// The repository of the base, for an intent head that comes alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub base: Option<String>,
     /// `tiny`, `base`, …, or `custom`.
     pub model_size: String,
@@ -45,9 +48,11 @@ pub struct ModelInfo {
     pub device_reason: String,
     /// Mel channels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub n_mels: Option<usize>,
     /// Encoder positions of a full window.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub n_audio_ctx: Option<usize>,
     /// Encoder width.
     pub n_audio_state: usize,
@@ -57,12 +62,15 @@ pub struct ModelInfo {
     pub n_audio_layer: usize,
     /// Decoder positions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub n_text_ctx: Option<usize>,
     /// Decoder layers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub n_text_layer: Option<usize>,
     /// Tokens, or CTC classes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub n_vocab: Option<usize>,
     /// Whether the model knows languages other than English.
     pub multilingual: bool,
@@ -70,6 +78,7 @@ pub struct ModelInfo {
     pub languages: Vec<String>,
     /// `full` or `fitted`: the window that the intent head reads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub head_window: Option<String>,
     /// The intent labels in class order.
     pub labels: Vec<String>,

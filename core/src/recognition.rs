@@ -10,6 +10,7 @@ fn microsecond_precision<S: serde::Serializer>(ms: &f64, serializer: S) -> Resul
 
 /// Why a clip was not accepted as a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "snake_case")]
 pub enum Rejection {
     /// Nobody spoke.
@@ -24,6 +25,7 @@ pub enum Rejection {
 
 /// What the intent was found from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "snake_case")]
 pub enum IntentSource {
     /// An intent head on the encoder: a multi-task model.
@@ -36,6 +38,7 @@ pub enum IntentSource {
 
 /// How hard an action is to undo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "snake_case")]
 pub enum Risk {
     /// Look or navigate: act at once.
@@ -48,6 +51,7 @@ pub enum Risk {
 
 /// One candidate intent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Prediction {
     /// The label.
     pub intent: String,
@@ -61,10 +65,12 @@ pub struct Prediction {
 
 /// A value that a command carries.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Slot {
     /// The slot's name, such as `quantity`.
     pub slot: String,
     /// A number for `quantity` and `delta`, a canonical name otherwise.
+    #[cfg_attr(test, ts(type = "number | string"))]
     pub value: serde_json::Value,
     /// The words that it was read from.
     pub text: String,
@@ -72,6 +78,7 @@ pub struct Slot {
 
 /// What the words stage knows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct WhisperInfo {
     /// `tiny`, `base`, …, or `custom`.
     pub model_size: String,
@@ -85,29 +92,37 @@ pub struct WhisperInfo {
 
 /// Where the time went, milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct TimingsMs {
     /// Bytes to 16 kHz samples.
     #[serde(serialize_with = "microsecond_precision")]
+    #[cfg_attr(test, ts(type = "number"))]
     pub decode_audio: f64,
     /// Trim and log-mel.
     #[serde(serialize_with = "microsecond_precision")]
+    #[cfg_attr(test, ts(type = "number"))]
     pub features: f64,
     /// Audio encoder, all windows.
     #[serde(serialize_with = "microsecond_precision")]
+    #[cfg_attr(test, ts(type = "number"))]
     pub encoder: f64,
     /// Intent head or text match.
     #[serde(serialize_with = "microsecond_precision")]
+    #[cfg_attr(test, ts(type = "number"))]
     pub intent: f64,
     /// Text decoder, all windows.
     #[serde(serialize_with = "microsecond_precision")]
+    #[cfg_attr(test, ts(type = "number"))]
     pub transcript: f64,
     /// Waiting for the model.
     #[serde(serialize_with = "microsecond_precision")]
+    #[cfg_attr(test, ts(type = "number"))]
     pub queue: f64,
 }
 
 /// Where an answer was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "snake_case")]
 pub enum RunWhere {
     /// On the customer's own device.
@@ -118,6 +133,7 @@ pub enum RunWhere {
 
 /// The receipt: where the answer was made, why there, and what was sent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct RunInfo {
     /// Where.
     #[serde(rename = "where")]
@@ -132,6 +148,7 @@ pub struct RunInfo {
 
 /// The answer to one clip.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Recognition {
     /// As the client named it; empty when it did not.
     pub filename: String,
@@ -147,6 +164,7 @@ pub struct Recognition {
     pub transcription: Option<String>,
     /// From the first byte in to this answer out.
     #[serde(serialize_with = "microsecond_precision")]
+    #[cfg_attr(test, ts(type = "number"))]
     pub processing_time_ms: f64,
     /// The best candidates, best first, accepted or not.
     pub top_predictions: Vec<Prediction>,
@@ -168,5 +186,6 @@ pub struct Recognition {
     pub request_id: String,
     /// Present and true when the answer comes from the cache.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(test, ts(as = "Option<bool>", optional))]
     pub cached: bool,
 }

@@ -1,9 +1,11 @@
 //! Every bound and setting of the server in one place, with its reason.
 
 use std::num::NonZero;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::HeaderValue;
 use okyeame_core::intent::catalogue::Catalogue;
 
 use crate::model_choice::ModelChoice;
@@ -19,6 +21,12 @@ pub struct ServerConfig {
     pub model: ModelChoice,
     /// The shop's names, for requests that bring none of their own.
     pub catalogue: Option<Arc<Catalogue>>,
+    /// The folder of web bundles, each in a folder of its own: `GET /models/NAME/…`.
+    pub models_dir: Option<PathBuf>,
+    /// The folder of pages that stand in the place of the built-in page.
+    pub site_dir: Option<PathBuf>,
+    /// Pages of other origins that may ask for answers; `*` is any.
+    pub allowed_origins: Vec<HeaderValue>,
     /// Bytes of one request's body, a whole batch included.
     pub max_body_bytes: usize,
     /// Seconds of one clip, counted while decoding.
@@ -47,6 +55,9 @@ impl Default for ServerConfig {
             port: 8000,
             model: ModelChoice::default(),
             catalogue: None,
+            models_dir: None,
+            site_dir: None,
+            allowed_origins: Vec::new(),
             max_body_bytes: 25 * 1024 * 1024,
             max_audio_s: 600.0,
             max_batch_files: 32,

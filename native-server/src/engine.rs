@@ -45,6 +45,12 @@ pub trait Engine: Send {
     /// What the core says; the engine stays usable.
     fn recognize(&mut self, waveform: &Waveform, options: &RecognizeOptions) -> Result<Recognition>;
 
+    /// Answers what somebody wrote, as [`Self::recognize`] what they say.
+    ///
+    /// # Errors
+    /// What the core says.
+    fn recognize_text(&mut self, text: &str, options: &RecognizeOptions) -> Result<Recognition>;
+
     /// What the model is.
     fn info(&self) -> &ModelInfo;
 
@@ -66,6 +72,10 @@ impl Engine for Recognizer {
     fn recognize(&mut self, waveform: &Waveform, options: &RecognizeOptions) -> Result<Recognition> {
         // By path: `self.recognize(…)` would find this very method.
         block_on_pool(Recognizer::recognize(self, waveform, options))
+    }
+
+    fn recognize_text(&mut self, text: &str, options: &RecognizeOptions) -> Result<Recognition> {
+        Recognizer::recognize_text(self, text, options)
     }
 
     fn info(&self) -> &ModelInfo {

@@ -31,6 +31,8 @@ pub(crate) enum ApiError {
     NotMultipart { field: &'static str, route: &'static str },
     #[error("the multipart body is damaged: {reason}")]
     MalformedBody { reason: String },
+    #[error("the body is not the JSON that this route takes, like {{\"text\": \"Fa yei to cart no mu\"}}: {reason}")]
+    InvalidJson { reason: String },
     #[error("the body is larger than the limit of {limit_bytes} bytes")]
     BodyTooLarge { limit_bytes: usize },
     #[error("the {reason}")]
@@ -93,7 +95,7 @@ impl ApiError {
             Self::Core(error) => error.code(),
             Self::MissingFile { .. } => "missing_file",
             Self::NotMultipart { .. } => "not_multipart",
-            Self::MalformedBody { .. } => "malformed_body",
+            Self::MalformedBody { .. } | Self::InvalidJson { .. } => "malformed_body",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::InvalidCatalogue { .. } => "invalid_catalogue",
             Self::CatalogueTooLarge { .. } => "catalogue_too_large",

@@ -65,8 +65,24 @@ enum Failure {
     Panicked(String),
 }
 
+/// What a customer sent.
+pub(crate) enum Command {
+    Spoken(Waveform),
+    Written(String),
+}
+
+impl Command {
+    /// Seconds of sound.
+    fn duration_s(&self) -> f64 {
+        match self {
+            Self::Spoken(waveform) => waveform.duration_s(),
+            Self::Written(_) => 0.0,
+        }
+    }
+}
+
 struct Job {
-    waveform: Waveform,
+    command: Command,
     options: RecognizeOptions,
     enqueued: Instant,
     reply: oneshot::Sender<Result<Answered, Failure>>,
@@ -148,26 +164,26 @@ impl InferenceWorker {
         (self.shared.queue.len(), self.shared.queue.max_len())
     }
 
-    /// Has one clip answered.
+    /// Has one command answered.
     ///
-    /// Dropping the future takes the clip out of the queue.
+    /// Dropping the future takes it out of the queue.
     ///
     /// # Errors
     /// 429 without room (only with [`Admission::Refuse`]), what the core says, 500 for a panic.
     pub(crate) async fn recognize(
         &self,
-        waveform: Waveform,
+        command: Command,
         options: RecognizeOptions,
         admission: Admission,
     ) -> Result<Answered, ApiError> {
         let queue = &self.shared.queue;
         let enqueued = Instant::now();
-        let room = queue.room(waveform.duration_s(), admission).await.map_err(|no_room| match no_room {
+        let room = queue.room(command.duration_s(), admission).await.map_err(|no_room| match no_room {
             NoRoom::Full => ApiError::Overloaded { retry_after_s: self.retry_after_s() },
             NoRoom::Closed => ApiError::Draining,
         })?;
         let (reply, answer) = oneshot::channel();
-        let _place = queue.push(Job { waveform, options, enqueued, reply }, room).ok_or(ApiError::Draining)?;
+        let _place = queue.push(Job { command, options, enqueued, reply }, room).ok_or(ApiError::Draining)?;
         match answer.await {
             Ok(Ok(answered)) => Ok(answered),
             Ok(Err(Failure::Core(error))) => Err(error.into()),
@@ -228,11 +244,14 @@ where
 
 /// Runs one job and sends its answer.
 fn answer(shared: &Shared, engine: &mut dyn Engine, job: Job) {
-    let Job { waveform, options, enqueued, reply } = job;
+    let Job { command, options, enqueued, reply } = job;
     let queued = enqueued.elapsed();
     let started = Instant::now();
     // An engine keeps no state between clips, so a job that was cut off leaves nothing half-done behind.
-    let result = catch_unwind(AssertUnwindSafe(|| engine.recognize(&waveform, &options)));
+    let result = catch_unwind(AssertUnwindSafe(|| match &command {
+        Command::Spoken(waveform) => engine.recognize(waveform, &options),
+        Command::Written(text) => engine.recognize_text(text, &options),
+    }));
     count(shared, started.elapsed());
 
     let outcome = match result {
@@ -251,7 +270,7 @@ fn answer(shared: &Shared, engine: &mut dyn Engine, job: Job) {
         Err(Failure::Core(_)) => {}
         Ok(_) => shared.faults_in_a_row.store(0, Ordering::Relaxed),
     }
-    drop(waveform);
+    drop(command);
     // A client that went meanwhile is no error.
     let _ = reply.send(outcome);
 }

@@ -10,7 +10,8 @@ import { chromium } from "playwright-core";
 export const root = fileURLToPath(new URL("../..", import.meta.url));
 export const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
 export const okyeame = process.env.OKYEAME ?? join(target, "debug", "okyeame");
-export const pkg = join(root, "wasm", "pkg");
+/** The npm package, as it is built. */
+export const dist = join(root, "js-sdk", "dist");
 const bundles = join(target, "web-bundles");
 const clips = join(root, "tests", "golden", "clips");
 
@@ -21,6 +22,9 @@ const QUIET = [
 ];
 /** WebGPU on SwiftShader, which computes on the CPU. */
 export const SOFTWARE_WEBGPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
+
+/** Other devices for a browser. */
+export const launchArgs = { microphone: ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"] };
 
 /** Starts Debian's Chromium. */
 export function launch(args = []) {
@@ -92,7 +96,7 @@ function inManifest(change) {
 /** Serves the engine, the bundles, the clips and more folders on 127.0.0.1. `server.fetched` lists what was
  * asked for, `server.sent` counts. */
 export async function serve(folders = {}) {
-  const places = { pkg, bundles, clips, ...folders };
+  const places = { okyeame: dist, bundles, clips, ...folders };
   const fetched = [];
   const sent = { bytes: 0 };
   const server = createServer((request, response) => {

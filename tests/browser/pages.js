@@ -8,7 +8,7 @@ export async function newPage(from, at) {
   const page = await context.newPage();
   await page.goto(at.url);
   await page.evaluate(async () => {
-    const { LocalEngine } = await import("/pkg/local_engine.js");
+    const { LocalEngine } = await import("/okyeame/index.js");
     window.load = async (bundle, options) => (window.engine = await LocalEngine.load(`/bundles/${bundle}/manifest.json`, options));
     window.sound = async (name) => (await fetch(`/clips/${name}.flac`)).arrayBuffer();
     /** A promise's outcome as data: its value, or its error's code and message. */

@@ -17,11 +17,12 @@ after(async () => {
   server?.close();
 });
 
-/** A page whose worker runs `before` ahead of its own code. */
+/** A page that, as its worker, runs `before` ahead of its own code: the page looks for a GPU, the worker uses it. */
 const onPage = (before, run) => async () => {
   const page = await newPage(browser, server);
   try {
-    await page.route("**/worker.js", async (route) => {
+    await page.evaluate((before) => (0, eval)(`{${before}}`), before);
+    await page.route("**/worker_webgpu.js", async (route) => {
       const response = await route.fetch();
       await route.fulfill({ response, body: `${before}\n${await response.text()}` });
     });
@@ -38,7 +39,7 @@ describe("WebGPU", () => {
   test("answers as the native program does", onPage("", async (page) => {
     const { device, answer } = await page.evaluate(async () => {
       const { device } = await load("tiny-int8", { device: "webgpu", words: true });
-      return { device, answer: await engine.recognize(await sound("tw_cart"), { transcribe: true, language: "tw", top_k: 5 }) };
+      return { device, answer: await engine.recognize(await sound("tw_cart"), { words: true, language: "tw", topK: 5 }) };
     });
     assert.equal(device.name, "webgpu");
     agrees(answer, native("tiny", "int8", clip("tw_cart"), ["--language", "tw"]));
@@ -73,7 +74,7 @@ describe("WebGPU", () => {
     test(`a GPU that ${what} is left for the CPU, with a reason`, { timeout: 120_000 }, onPage(HARDWARE + code, async (page) => {
       const { device, answer } = await page.evaluate(async () => {
         const { device } = await load("tiny-int8");
-        return { device, answer: await engine.recognize(await sound("tw_cart"), { transcribe: false, top_k: 5 }) };
+        return { device, answer: await engine.recognize(await sound("tw_cart"), { words: false, topK: 5 }) };
       });
       assert.equal(device.name, "wasm");
       console.log(`# ${what}: ${device.reason}`);
@@ -98,9 +99,9 @@ describe("WebGPU", () => {
       window.Worker = function (...given) { return (worker = new Plain(...given)); };
       await load("tiny-int8", { device: "webgpu" });
       const clip = await sound("tw_cart");
-      const first = await engine.recognize(clip, { transcribe: false, top_k: 5 });
+      const first = await engine.recognize(clip, { words: false, topK: 5 });
       worker.postMessage({ type: "lose" });
-      const answers = await Promise.all([1, 2, 3].map(() => engine.recognize(clip, { transcribe: false, top_k: 5 })));
+      const answers = await Promise.all([1, 2, 3].map(() => engine.recognize(clip, { words: false, topK: 5 })));
       return { first, answers, device: engine.device };
     });
     assert.equal(result.first.run.device, "webgpu");

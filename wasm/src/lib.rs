@@ -28,7 +28,7 @@ use js_sys::{Array, Object, Uint8Array};
 use okyeame_core::audio::{self, DecodeLimits, Waveform};
 use okyeame_core::intent::catalogue::Catalogue;
 use okyeame_core::weights::web_bundle::{StageName, WebBundle};
-use okyeame_core::{Error, RecognizeOptions, RunWhere};
+use okyeame_core::{Error, Recognition, RecognizeOptions, RunWhere};
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 
@@ -126,6 +126,33 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    fn for_recognizer(&self, can_transcribe: bool) -> Result<RecognizeOptions, JsValue> {
+        let catalogue = match &self.catalogue {
+            Some(text) => Some(std::sync::Arc::new(Catalogue::parse(text.as_bytes()).map_err(js_error)?)),
+            None => None,
+        };
+        Ok(RecognizeOptions {
+            top_k: self.top_k,
+            language: self.language.clone(),
+            transcribe: self.transcribe && can_transcribe,
+            beam_size: self.beam_size,
+            catalogue,
+        })
+    }
+
+    /// The answer with what only the caller knows.
+    fn answer(self, mut answer: Recognition, engine: &Started, started: web_time::Instant) -> Result<JsValue, JsValue> {
+        answer.filename = self.filename;
+        answer.request_id = self.request_id;
+        answer.run.place = RunWhere::Local;
+        answer.run.reason = engine.compute.reason.clone();
+        answer.run.bytes_sent = 0;
+        answer.processing_time_ms = started.elapsed().as_secs_f64() * 1e3;
+        to_js(&answer)
+    }
+}
+
 #[wasm_bindgen]
 impl Engine {
     /// Starts an engine from a manifest and its parts, `{file: Uint8Array}`, all at hand.
@@ -173,29 +200,22 @@ impl Engine {
     /// Recognises samples of one channel at `sample_rate` Hz.
     pub async fn recognize(&self, samples: &[f32], sample_rate: u32, options: JsValue) -> Result<JsValue, JsValue> {
         let engine = Rc::clone(&self.started.borrow());
-        let recognizer = &engine.recognizer;
         let asked: Options = from_js(options, OPTIONS)?;
-        let catalogue = match &asked.catalogue {
-            Some(text) => Some(std::sync::Arc::new(Catalogue::parse(text.as_bytes()).map_err(js_error)?)),
-            None => None,
-        };
-        let options = RecognizeOptions {
-            top_k: asked.top_k,
-            language: asked.language,
-            transcribe: asked.transcribe && recognizer.info().transcription,
-            beam_size: asked.beam_size,
-            catalogue,
-        };
+        let options = asked.for_recognizer(engine.recognizer.info().transcription)?;
         let waveform = waveform(samples, sample_rate).map_err(js_error)?;
         let started = web_time::Instant::now();
-        let mut answer = recognizer.recognize(&waveform, &options).await.map_err(js_error)?;
-        answer.filename = asked.filename;
-        answer.request_id = asked.request_id;
-        answer.run.place = RunWhere::Local;
-        answer.run.reason = engine.compute.reason.clone();
-        answer.run.bytes_sent = 0;
-        answer.processing_time_ms = started.elapsed().as_secs_f64() * 1e3;
-        to_js(&answer)
+        let answer = engine.recognizer.recognize(&waveform, &options).await.map_err(js_error)?;
+        asked.answer(answer, &engine, started)
+    }
+
+    /// What somebody wrote instead of saying it: the intent, matched from the words.
+    pub fn recognize_text(&self, text: &str, options: JsValue) -> Result<JsValue, JsValue> {
+        let engine = Rc::clone(&self.started.borrow());
+        let asked: Options = from_js(options, OPTIONS)?;
+        let options = asked.for_recognizer(false)?;
+        let started = web_time::Instant::now();
+        let answer = engine.recognizer.recognize_text(text, &options).map_err(js_error)?;
+        asked.answer(answer, &engine, started)
     }
 
     /// What the model is, as `GET /model-info` tells it.

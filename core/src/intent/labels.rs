@@ -13,6 +13,7 @@ const INTENTS_JSON: &str = include_str!("../../data/intents.json");
 
 /// One intent that a shop can act on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct IntentInfo {
     /// The class, its place in the list.
     pub id: usize,

@@ -40,7 +40,7 @@ use crate::intent::head::HeadWindow;
 use crate::intent::text_match::{Heard, PhraseBook};
 use crate::intent::{IntentInfo, built_in, slots};
 use crate::kernels;
-use crate::language::SpeechLanguage;
+use crate::language::{DEFAULT_LANGUAGE, SpeechLanguage};
 use crate::model_info::ModelInfo;
 use crate::recognition::{IntentSource, Recognition, Rejection, TimingsMs};
 use crate::weights::folder::ModelFolder;
@@ -57,6 +57,9 @@ pub const MAX_BEAM_SIZE: usize = 16;
 const FITTED_TAIL_SAMPLES: usize = SAMPLE_RATE_HZ as usize / 10; // 1600 samples, 0.1 s
 /// Encoder positions are two mel frames apart.
 const FITTED_STEP_SAMPLES: usize = 2 * HOP_LENGTH; // 320 samples
+
+/// Longest text of [`Recognizer::recognize_text`], characters: a command is ten words.
+pub const MAX_TEXT_CHARS: usize = 300;
 
 /// What a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -215,6 +218,44 @@ impl Recognizer {
         };
         timings.intent += ms_since(started);
         Ok(self.answer(words, verdict, options, timings))
+    }
+
+    /// What somebody wrote instead of saying it: the intent is matched from the words, for those who cannot or will not
+    /// speak. Fills the same fields as [`Self::recognize`].
+    ///
+    /// # Errors
+    /// Bad options, and [`Error::InvalidParameter`] for a text that is blank or longer than [`MAX_TEXT_CHARS`].
+    pub fn recognize_text(&self, text: &str, options: &RecognizeOptions) -> Result<Recognition> {
+        let check = self.options_check();
+        check.check(options)?;
+        let text = text.trim();
+        if text.is_empty() || text.chars().count() > MAX_TEXT_CHARS {
+            let allowed = format!("1 to {MAX_TEXT_CHARS} characters");
+            return Err(Error::InvalidParameter { name: "text", allowed });
+        }
+        let started = Instant::now();
+        let mut words = Words::new(&check.language(options.language.as_deref())?);
+        let ranking =
+            self.phrases.rank_with(&[Heard { language: DEFAULT_LANGUAGE, text }], options.catalogue.as_deref());
+        let timings = TimingsMs { intent: ms_since(started), ..TimingsMs::default() };
+        words.text = Some((words.language.clone().unwrap_or_else(|| DEFAULT_LANGUAGE.to_owned()), text.to_owned()));
+        let mut answer = self.answer(words, self.in_own_labels(ranking.into()), options, timings);
+        // No decoder wrote them: they are the customer's own.
+        answer.transcription = Some(text.to_owned());
+        answer.whisper_info.decode_language = None;
+        Ok(answer)
+    }
+
+    /// A verdict over the built-in intents as one over this model's labels.
+    fn in_own_labels(&self, verdict: Verdict) -> Verdict {
+        let own = |id: usize| self.intents.iter().position(|intent| intent.intent == built_in()[id].intent);
+        let predictions: Vec<_> = verdict.predictions.iter().map(|(id, p)| (own(*id), *p)).collect();
+        let best_is_known = predictions.first().is_some_and(|(id, _)| id.is_some());
+        Verdict {
+            predictions: predictions.into_iter().filter_map(|(id, p)| Some((id?, p))).collect(),
+            rejection: if best_is_known { verdict.rejection } else { Some(Rejection::OutOfScope) },
+            ..verdict
+        }
     }
 
     /// The words of one clip, of any length, with segments and, if asked for, word times.

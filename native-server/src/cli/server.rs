@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::HeaderValue;
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -42,6 +43,17 @@ pub(crate) struct Args {
     /// It is for requests that bring none of their own in the form's field catalogue.
     #[arg(long, value_name = "FILE", env = "OKYEAME_CATALOGUE")]
     catalogue: Option<PathBuf>,
+    /// A folder with web bundles, for browsers that compute by themselves: DIR/default holds what `okyeame export-web`
+    /// made, and is served as /models/default/.
+    #[arg(long, value_name = "DIR", value_parser = folder)]
+    models: Option<PathBuf>,
+    /// A folder with a shop's pages, served at / in the place of the built-in page.
+    #[arg(long, value_name = "DIR", value_parser = folder)]
+    site: Option<PathBuf>,
+    /// A page's origin, such as https://shop.example, that may ask for answers from another address; may be repeated.
+    /// '*' allows every page.
+    #[arg(long = "allow-origin", value_name = "ORIGIN", value_parser = origin)]
+    allowed_origins: Vec<HeaderValue>,
     /// Threads of the model's arithmetic. Without it, one for each core.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -75,6 +87,21 @@ fn positive(text: &str) -> Result<f64, String> {
     }
 }
 
+fn folder(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_dir() { Ok(path) } else { Err("there is no such folder".to_owned()) }
+}
+
+/// An origin as browsers send it: scheme and host, no path.
+fn origin(text: &str) -> Result<HeaderValue, String> {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let is_origin = host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '*', ' ']));
+    match HeaderValue::from_str(text) {
+        Ok(value) if is_origin || text == "*" => Ok(value),
+        _ => Err("an origin such as https://shop.example, without a path, or '*'".to_owned()),
+    }
+}
+
 pub(crate) fn run(args: Args) -> Result<ExitCode, CliError> {
     let _log = logging::init(Path::new("logs"));
     let threads = limit_threads(args.threads)?;
@@ -83,6 +110,9 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, CliError> {
         port: args.port,
         model: args.model.choice()?,
         catalogue: args.catalogue.as_deref().map(catalogue).transpose()?,
+        models_dir: args.models,
+        site_dir: args.site,
+        allowed_origins: args.allowed_origins,
         max_body_bytes: args.max_body_bytes,
         max_audio_s: args.max_audio_s,
         max_batch_files: args.max_batch_files.max(1),

@@ -10,14 +10,14 @@ use okyeame_core::{Error as CoreError, Recognition, RecognizeOptions, RunWhere, 
 
 use crate::answer_cache::CacheKey;
 use crate::error::ApiError;
-use crate::inference_worker::panic_message;
+use crate::inference_worker::{Command, panic_message};
 use crate::queue::Admission;
 use crate::request_id;
 use crate::routes::upload::UploadedFile;
 use crate::state::Server;
 
 /// Why an answer was made here; a client that knows better says so in its own copy.
-const RUN_REASON: &str = "sent_to_server";
+pub(super) const RUN_REASON: &str = "sent_to_server";
 
 /// Answers a clip within the server's time limit, counted from `started`, and counts the outcome.
 ///
@@ -65,7 +65,7 @@ async fn recognize_unbounded(
         recognition
     } else {
         let (waveform, decoding) = decode(server, bytes).await?;
-        let answered = server.worker.recognize(waveform, options.clone(), admission).await?;
+        let answered = server.worker.recognize(Command::Spoken(waveform), options.clone(), admission).await?;
         let mut recognition = answered.recognition;
         recognition.run.place = RunWhere::Remote;
         recognition.run.reason = RUN_REASON.to_owned();
@@ -108,6 +108,6 @@ async fn decode(server: &Server, bytes: Bytes) -> Result<(Waveform, Duration), A
 }
 
 /// Milliseconds, to the microsecond.
-fn millis(duration: Duration) -> f64 {
+pub(super) fn millis(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1e3
 }

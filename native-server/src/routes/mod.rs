@@ -1,15 +1,17 @@
 //! The HTTP routes. One file for each thing that a client asks for.
 //!
 //! Read in this order: [`intent`] (one clip, the main job), [`upload`] (how a form becomes clips and
-//! parameters), [`clip`] (how a clip becomes an answer), [`batch`]; the rest only reports.
+//! parameters), [`clip`] (how a clip becomes an answer), [`batch`], [`files`]; the rest only reports.
 
 pub(crate) mod batch;
 pub(crate) mod clip;
+pub(crate) mod files;
 pub(crate) mod health;
 pub(crate) mod intent;
 pub(crate) mod intents;
 pub(crate) mod page;
 pub(crate) mod stats;
+pub(crate) mod text;
 pub(crate) mod upload;
 
 use std::any::Any;
@@ -30,24 +32,37 @@ use crate::state::Server;
 /// All the routes, over a running [`Server`].
 pub fn app(server: Arc<Server>) -> Router {
     let max_body_bytes = server.config.max_body_bytes;
-    Router::new()
-        .route("/", get(page::page))
+    let mut api = Router::new()
         .route(intent::ROUTE, post(intent::intent))
         .route("/recognize", post(intent::intent))
         .route(batch::ROUTE, post(batch::batch))
         .route("/batch-recognize", post(batch::batch))
+        .route(text::ROUTE, post(text::text))
         .route("/health", get(health::health))
         .route("/live", get(health::live))
         .route("/performance-stats", get(stats::performance_stats))
         .route("/intents", get(intents::intents))
         .route("/model-info", get(intents::model_info))
-        .fallback(|| async { ApiError::NotFound })
-        .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
+        .method_not_allowed_fallback(method_not_allowed);
+    if !server.config.allowed_origins.is_empty() {
+        api = api.layer(files::api_cors(&server.config.allowed_origins));
+    }
+    let models = Router::new()
+        .route(files::MODELS, get(files::models))
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(files::models_cors());
+    api.merge(models)
+        .fallback(files::site)
         .layer(DefaultBodyLimit::max(max_body_bytes))
         // Last is outermost: a panic in a handler is answered like any other error, with its request id.
         .layer(CatchPanicLayer::custom(handler_panicked))
         .layer(middleware::from_fn(request_id::layer))
         .with_state(server)
+}
+
+/// Inside of the layers that answer what a browser asks before a request of its own (`OPTIONS`).
+async fn method_not_allowed() -> ApiError {
+    ApiError::MethodNotAllowed
 }
 
 fn handler_panicked(panic: Box<dyn Any + Send + 'static>) -> Response {

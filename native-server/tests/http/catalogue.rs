@@ -27,6 +27,10 @@ impl Engine for Told {
         Ok(recognition)
     }
 
+    fn recognize_text(&mut self, text: &str, options: &RecognizeOptions) -> Result<Recognition> {
+        self.0.recognize_text(text, options)
+    }
+
     fn info(&self) -> &ModelInfo {
         self.0.info()
     }

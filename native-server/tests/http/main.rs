@@ -5,7 +5,9 @@
 
 mod bad_input;
 mod catalogue;
+mod files;
 mod routes;
 mod socket;
 mod support;
+mod text;
 mod under_load;

@@ -1,0 +1,159 @@
+// Recognition by a server: `okyeame server`'s HTTP API, from a page or from Node.
+
+import { type Catalogue, checkOptions, type ProgressOptions, type RecognizeOptions, type Sound, type SpeechEngine, type TextOptions } from "./engine.js";
+import { OkyeameError } from "./errors.js";
+import type { Recognition } from "./recognition.js";
+import { clipOf, fileOf } from "./sound.js";
+
+export interface RemoteOptions {
+  /** The server's address, such as `https://voice.shop.example`; in a page also `/`. */
+  server: string | URL;
+  /** Sent with every request: a key, a token. */
+  headers?: Record<string, string>;
+  /** The shop's own names; without them the server's are used. */
+  catalogue?: Catalogue;
+  language?: string;
+  /** After this the answer is not waited for, ms. */
+  timeoutMs?: number;
+  /** How often a server that is full or starting is asked again, after the time that it says. */
+  retries?: number;
+}
+
+/** The longest that a server's `Retry-After` is waited for; a customer is waiting too. */
+const MAX_WAIT_S = 5;
+
+export class RemoteEngine implements SpeechEngine {
+  readonly #server: URL;
+  readonly #options: RemoteOptions;
+  readonly #disposed = new AbortController();
+
+  constructor(options: RemoteOptions) {
+    this.#options = options;
+    try {
+      const server = new URL(options.server, globalThis.document?.baseURI);
+      if (!server.pathname.endsWith("/")) server.pathname += "/";
+      this.#server = server;
+    } catch (cause) {
+      throw new OkyeameError("invalid_parameter", `server: an address such as https://voice.shop.example, not '${options.server}'`, { cause });
+    }
+  }
+
+  /** Resolves when the server can answer: a server that is loading its model is waited for. */
+  async ready({ signal }: ProgressOptions = {}): Promise<void> {
+    await this.#asked("health", {}, 60, signal);
+  }
+
+  async recognize(sound: Sound, options: RecognizeOptions = {}): Promise<Recognition> {
+    checkOptions(options);
+    const { topK, language, words = false, catalogue, filename, requestId, signal } = options;
+    const form = new FormData();
+    const file = fileOf(await clipOf(sound, options.sampleRate));
+    form.append("file", file, filename ?? (sound as File).name ?? "command");
+    const names = catalogue ?? this.#options.catalogue;
+    const fields = {
+      top_k: topK,
+      language: language ?? this.#options.language,
+      transcribe: words,
+      catalogue: names && JSON.stringify(names),
+    };
+    for (const [name, value] of Object.entries(fields)) if (value !== undefined) form.append(name, String(value));
+    const init = { method: "POST", body: form, ...(requestId && { headers: { "x-request-id": requestId } }) };
+    const answer = await this.#asked("test-intent", init, this.#options.retries ?? 1, signal);
+    return this.#recognition(answer);
+  }
+
+  async recognizeText(text: string, options: TextOptions = {}): Promise<Recognition> {
+    checkOptions(options);
+    const { topK, language = this.#options.language, catalogue = this.#options.catalogue, requestId, signal } = options;
+    const headers = { "content-type": "application/json", ...(requestId && { "x-request-id": requestId }) };
+    const body = JSON.stringify({ text, top_k: topK, language, catalogue });
+    return this.#recognition(await this.#asked("text-intent", { method: "POST", body, headers }, this.#options.retries ?? 1, signal));
+  }
+
+  async #recognition(answer: Response): Promise<Recognition> {
+    return (await answer.json().catch((cause: unknown) => {
+      throw new OkyeameError("http_error", `${this.#server.host} gave an answer that is no JSON`, { cause });
+    })) as Recognition;
+  }
+
+  dispose(): void {
+    this.#disposed.abort(new OkyeameError("disposed", "the engine was disposed of"));
+  }
+
+  async #asked(path: string, init: RequestInit, retries: number, signal: AbortSignal | undefined): Promise<Response> {
+    for (let left = retries; ; left--) {
+      try {
+        return await this.#once(path, init, signal);
+      } catch (error) {
+        const { status, retryAfterS = status === 503 ? 1 : undefined } = error as OkyeameError;
+        if (left <= 0 || retryAfterS === undefined || retryAfterS > MAX_WAIT_S) throw error;
+        await this.#pause(1000 * retryAfterS, signal);
+      }
+    }
+  }
+
+  async #once(path: string, init: RequestInit, signal: AbortSignal | undefined): Promise<Response> {
+    const timeoutMs = this.#options.timeoutMs ?? 30_000;
+    const { signal: ended, release } = anyOf([this.#disposed.signal, signal], timeoutMs);
+    try {
+      const headers = { ...this.#options.headers, ...(init.headers as Record<string, string>) };
+      const response = await fetch(new URL(path, this.#server), { ...init, headers, signal: ended });
+      if (response.ok) return response;
+      throw await refused(response);
+    } catch (error) {
+      if (error instanceof OkyeameError) throw error;
+      if (this.#disposed.signal.aborted) throw this.#disposed.signal.reason;
+      if (signal?.aborted) throw OkyeameError.of(signal.reason);
+      if (ended.aborted) throw new OkyeameError("timeout", `${this.#server.host} did not answer within ${timeoutMs / 1000} s`, { cause: error });
+      throw new OkyeameError("network", `${this.#server.host} cannot be reached: ${(error as Error).message}`, { cause: error });
+    } finally {
+      release();
+    }
+  }
+
+  #pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+    const { signal: ended, release } = anyOf([this.#disposed.signal, signal]);
+    return new Promise<void>((resolve, reject) => {
+      const timer = setTimeout(resolve, ms);
+      ended.addEventListener("abort", () => {
+        clearTimeout(timer);
+        reject(OkyeameError.of(ended.reason));
+      });
+    }).finally(release);
+  }
+}
+
+/** What a server said no with: its own code and sentence, where it is an okyeame server. */
+async function refused(response: Response): Promise<OkyeameError> {
+  const { status } = response;
+  const body = (await response.json().catch(() => ({}))) as { detail?: unknown; code?: unknown; request_id?: unknown };
+  const seconds = Number(response.headers.get("retry-after") ?? NaN);
+  return new OkyeameError(
+    typeof body.code === "string" ? body.code : "http_error",
+    typeof body.detail === "string" ? body.detail : `the server answered ${status}`,
+    {
+      status,
+      ...(typeof body.request_id === "string" && { requestId: body.request_id }),
+      ...(seconds >= 0 && { retryAfterS: seconds }),
+    },
+  );
+}
+
+/** Aborted when one of them is, or after a time. (`AbortSignal.any` is not on phones of 2023.) */
+function anyOf(signals: (AbortSignal | undefined)[], timeoutMs?: number): { signal: AbortSignal; release: () => void } {
+  const controller = new AbortController();
+  const timer = timeoutMs === undefined ? undefined : setTimeout(() => controller.abort(), timeoutMs);
+  const undo = signals.map((signal) => {
+    const onAbort = () => controller.abort(signal!.reason);
+    if (signal?.aborted) onAbort();
+    signal?.addEventListener("abort", onAbort, { once: true });
+    return () => signal?.removeEventListener("abort", onAbort);
+  });
+  return {
+    signal: controller.signal,
+    release: () => {
+      clearTimeout(timer);
+      undo.forEach((each) => each());
+    },
+  };
+}

@@ -1,0 +1,101 @@
+//! `POST /text-intent`: a command that was typed, for those who cannot or will not speak.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::StatusCode;
+use okyeame_core::intent::catalogue::{Catalogue, MAX_CATALOGUE_BYTES};
+use okyeame_core::{Error as CoreError, Recognition, RecognizeOptions, RunWhere};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::error::ApiError;
+use crate::inference_worker::Command;
+use crate::queue::Admission;
+use crate::request_id;
+use crate::routes::clip::{RUN_REASON, millis};
+use crate::state::Server;
+
+/// The route's name.
+pub(crate) const ROUTE: &str = "/text-intent";
+
+/// The body: `{"text": "Fa yei to cart no mu"}`, and what a clip's form may hold beside its file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    text: String,
+    top_k: Option<usize>,
+    language: Option<String>,
+    /// The shop's own names, as the form's field `catalogue` has them.
+    catalogue: Option<Value>,
+}
+
+/// Answers one text.
+pub(crate) async fn text(
+    State(server): State<Arc<Server>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Recognition>, ApiError> {
+    let started = Instant::now();
+    let limit = server.config.request_timeout();
+    let answer = tokio::time::timeout(limit, answer(&server, body, started))
+        .await
+        .unwrap_or(Err(ApiError::Timeout { limit_s: server.config.request_timeout_s }));
+    match &answer {
+        Ok(_) => server.stats.succeeded(started.elapsed(), false),
+        Err(_) => server.stats.failed(),
+    }
+    answer.map(Json)
+}
+
+async fn answer(
+    server: &Server,
+    body: Result<Bytes, BytesRejection>,
+    started: Instant,
+) -> Result<Recognition, ApiError> {
+    server.accepts_work()?;
+    let model = server.worker.model()?;
+    let body = body.map_err(|refused| match refused.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::BodyTooLarge { limit_bytes: server.config.max_body_bytes },
+        _ => ApiError::MalformedBody { reason: "it was cut off".to_owned() },
+    })?;
+    let written: Written = serde_json::from_slice(&body).map_err(|error| ApiError::InvalidJson {
+        // serde's sentence may quote the client's own bytes: cut, and without control characters
+        reason: error.to_string().chars().filter(|c| !c.is_control()).take(200).collect(),
+    })?;
+    let defaults = RecognizeOptions::default();
+    let options = RecognizeOptions {
+        top_k: written.top_k.unwrap_or(defaults.top_k),
+        language: written.language,
+        catalogue: catalogue(written.catalogue).await?.or_else(|| server.config.catalogue.clone()),
+        ..defaults
+    };
+    model.options_check.check(&options)?;
+    let bytes_sent = written.text.len() as u64;
+    let answered = server.worker.recognize(Command::Written(written.text), options, Admission::Refuse).await?;
+    let mut recognition = answered.recognition;
+    recognition.run.place = RunWhere::Remote;
+    recognition.run.reason = RUN_REASON.to_owned();
+    recognition.run.bytes_sent = bytes_sent;
+    recognition.timings_ms.queue = millis(answered.queued);
+    recognition.request_id = request_id::current();
+    recognition.processing_time_ms = millis(started.elapsed());
+    Ok(recognition)
+}
+
+async fn catalogue(given: Option<Value>) -> Result<Option<Arc<Catalogue>>, ApiError> {
+    let Some(json) = given.map(|json| json.to_string()) else { return Ok(None) };
+    if json.len() > MAX_CATALOGUE_BYTES {
+        return Err(ApiError::CatalogueTooLarge { limit_bytes: MAX_CATALOGUE_BYTES });
+    }
+    // Thousands of names take tens of milliseconds: not on a thread that serves others.
+    let parsed = tokio::task::spawn_blocking(move || Catalogue::parse(json.as_bytes())).await;
+    match parsed.map_err(|error| ApiError::Internal { cause: error.to_string() })? {
+        Ok(catalogue) => Ok(Some(Arc::new(catalogue))),
+        Err(error @ CoreError::InvalidConfig { .. }) => Err(ApiError::InvalidCatalogue { reason: error.to_string() }),
+        Err(error) => Err(error.into()),
+    }
+}
