@@ -48,7 +48,7 @@ await build({
   loader: { ".wasm": "binary" },
   // Code for Node inside of the voice detector, which never runs in a browser.
   alias: { module: "./src/microphone/no_node_modules.ts" },
-  jsx: "automatic",
+  plugins: [withoutAddress("fvad.js", 'new URL("fvad.wasm",import.meta.url).href')],
 });
 await build({ ...common, entryPoints: ["src/microphone/capture_worklet.ts"], banner: { js: WORKLET_HEAD } });
 for (const [flavour, name] of there) {
@@ -59,7 +59,7 @@ for (const [flavour, name] of there) {
     entryPoints: [`src/worker/worker_${flavour}.ts`],
     alias: { [`#module-${flavour}`]: `${PKG}/${name}.js` },
     define: { [`MODULE_${flavour.toUpperCase()}`]: JSON.stringify(part) },
-    plugins: [onlyOurUrl(name)],
+    plugins: [withoutAddress(`${name}.js`, `new URL('${name}_bg.wasm', import.meta.url)`)],
   });
   cpSync(`${PKG}/${name}_bg.wasm`, `dist/${name}_bg.wasm`);
 }
@@ -77,16 +77,15 @@ if (readFileSync("dist/capture_worklet.js").length < 4097) throw new Error("capt
 console.log(`dist: ${readdirSync("dist").filter((file) => /\.(js|wasm)$/.test(file)).join(" ")}`);
 if (there.length < 2) console.log("Without the module for WebGPU: make wasm builds both.");
 
-/** wasm-bindgen's own address of its module is never used, and would be bundled by shops a second time. */
-function onlyOurUrl(name) {
+/** The address of a module that is given as bytes is never used, and would be bundled by shops a second time, or be missed. */
+function withoutAddress(file, address) {
   return {
-    name: "only-our-url",
+    name: "without-address",
     setup: (build) =>
-      build.onLoad({ filter: new RegExp(`/${name}\\.js$`) }, ({ path }) => {
+      build.onLoad({ filter: new RegExp(`/${file}$`) }, ({ path }) => {
         const source = readFileSync(path, "utf8");
-        const address = `new URL('${name}_bg.wasm', import.meta.url)`;
         if (!source.includes(address)) throw new Error(`${path} does not name its module as it used to`);
-        return { contents: source.replace(address, "undefined") };
+        return { contents: source.replace(address, '""') };
       }),
   };
 }
