@@ -195,12 +195,13 @@ export class OkyeameMic extends HTMLElement {
   }
 
   async #start(): Promise<Okyeame | undefined> {
-    const { server, model, policy } = { server: this.getAttribute("server"), model: this.getAttribute("model"), policy: this.getAttribute("policy") };
+    const [server, model, policy, device] = ["server", "model", "policy", "device"].map((name) => this.getAttribute(name));
     if (!this.#okyeame && !server && !model) return undefined; // a page that gives its own engine does so later
     this.#okyeame ??= Okyeame.create({
       ...(server && { server }),
       ...(model && { model }),
       ...(policy && { policy: policy as Policy }),
+      ...(device && { device: device as "auto" | "wasm" | "webgpu" }),
       onConsent: () => this.#askConsent(),
       onProgress: (progress) => this.#progress(progress),
     });

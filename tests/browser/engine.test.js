@@ -195,6 +195,18 @@ describe("loading", () => {
     }
   });
 
+  test("a budget is kept before the first byte of it is spent; what is here costs nothing", onPage(async (page) => {
+    const n = server.fetched.length;
+    const [small, enough, again] = await page.evaluate(async () => {
+      const small = await outcome(load("tiny-int8", { byteBudget: 10_000 }));
+      const enough = await outcome(load("tiny-int8", { byteBudget: 20_000_000 }).then(() => true));
+      return [small, enough, await outcome(load("tiny-int8", { byteBudget: 0 }).then(() => true))];
+    });
+    assert.equal(small.error?.code, "budget_exceeded");
+    assert.equal(server.fetched.slice(n).filter((path) => path.includes("manifest.json")).length, 3);
+    assert.deepEqual([enough.value, again.value], [true, true], JSON.stringify([enough, again]));
+  }));
+
   test("WebGPU that was asked for and is not there is an error", onPage(async (page) => {
     const { error } = await page.evaluate(() => outcome(load("tiny-int8", { device: "webgpu" })));
     assert.equal(error.code, "device_unavailable");
