@@ -108,10 +108,14 @@ test-sdk: sdk ## The npm package: types, units, the examples, an installed copy 
 
 # The bundles that it tests are made by the program that the tests above built.
 .PHONY: test-browser
-test-browser: sdk model ## The engine of make wasm in headless Chromium, on wasm and on WebGPU; part of make test
+test-browser: sdk model tests/browser/node_modules/.installed ## The engine of make wasm in headless Chromium, on wasm and on WebGPU; part of make test
 	cargo test --locked --workspace --no-run
-	@cd tests/browser && { [ -d node_modules/playwright-core ] || npm ci --silent --no-fund --no-audit; } && \
-	    CARGO_TARGET_DIR=$(abspath $(CARGO_TARGET_DIR)) node --test --test-concurrency=1 --test-timeout=300000
+	@cd tests/browser && \
+	    CARGO_TARGET_DIR=$(abspath $(CARGO_TARGET_DIR)) node --test --test-concurrency=1 --test-timeout=600000
+
+tests/browser/node_modules/.installed: tests/browser/package-lock.json
+	cd tests/browser && npm ci --silent --no-fund --no-audit
+	@touch $@
 
 # A software driver stands in where there is no GPU. llvmpipe wants a folder of its own; half precision is a
 # test file of its own, since a device takes its number type once in a process.

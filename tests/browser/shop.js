@@ -41,28 +41,36 @@ export async function startServer(args = []) {
   return { url, stop: () => (process_.kill("SIGKILL"), ended) };
 }
 
-/** A door to a server that slams shut once `bytes` have gone through, and opens again. */
-export async function cutting(url, bytes) {
+/** A door to a server: once `bytes` have gone through, it slams shut once (`cut`), or is held until `open()` is called. */
+export async function door(url, { cut = Infinity, hold = Infinity }) {
   const { hostname, port } = new URL(url);
-  const state = { cuts: 0, left: bytes };
+  const state = { cuts: 0, passed: 0 };
+  const held = [];
   const proxy = createServer((client) => {
     const upstream = connect(Number(port), hostname);
-    client.on("error", () => {});
+    client.on("error", () => upstream.destroy());
     upstream.on("error", () => client.destroy());
     client.pipe(upstream);
-    upstream.on("data", (chunk) => {
-      if (state.left > 0 && (state.left -= chunk.length) <= 0) {
+    const pass = (chunk) => {
+      if (state.cuts === 0 && state.passed >= cut) {
         state.cuts++;
         client.destroy();
         upstream.destroy();
-        return;
-      }
-      client.write(chunk);
+      } else client.write(chunk);
+    };
+    upstream.on("data", (chunk) => {
+      state.passed += chunk.length;
+      if (state.passed >= hold) held.push(() => pass(chunk));
+      else pass(chunk);
     });
-    upstream.on("end", () => client.end());
+    upstream.on("end", () => (state.passed >= hold ? held.push(() => client.end()) : client.end()));
   });
   await new Promise((resolve) => proxy.listen(0, "127.0.0.1", resolve));
-  return { url: `http://127.0.0.1:${proxy.address().port}`, state, close: () => proxy.close() };
+  const open = () => {
+    hold = Infinity;
+    held.splice(0).forEach((pass) => pass());
+  };
+  return { url: `http://127.0.0.1:${proxy.address().port}`, state, open, close: () => proxy.close() };
 }
 
 /** Sentences with a pause before, between and after, as one recording: what a microphone hears. */

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { SOFTWARE_WEBGPU, clip, launch, root } from "./harness.js";
-import { cartCount, cutting, launchSpeaking, localReady, openShop, spoken, startServer } from "./shop.js";
+import { cartCount, door, launchSpeaking, localReady, openShop, spoken, startServer } from "./shop.js";
 
 const TO_CART = spoken(["Fa yei to cart no mu"]);
 const policy = (name) => ({ "dwaso.policy": name });
@@ -178,8 +178,8 @@ describe("when things fail", () => {
   });
 
   test("a download that is cut goes on where it was", async () => {
-    const door = await cutting(server.url, 12e6); // in the middle of the model's parts
-    const page = await openShop(quiet, door.url, { settings: policy("local-only") });
+    const unsteady = await door(server.url, { cut: 12e6 }); // in the middle of the model's parts
+    const page = await openShop(quiet, unsteady.url, { settings: policy("local-only") });
     try {
       const ranges = [];
       page.on("request", (request) => request.headers().range && ranges.push(request.headers().range));
@@ -190,15 +190,35 @@ describe("when things fail", () => {
         const { intent } = await engine.recognizeText("Kɔ cart no mu");
         return { seen: seen.map(({ loaded, total }) => [loaded, total]), intent };
       });
-      assert.equal(door.state.cuts, 1);
+      assert.equal(unsteady.state.cuts, 1);
       assert.equal(progress.intent, "show_cart");
       progress.seen.forEach(([loaded], at) => assert.ok(at === 0 || loaded >= progress.seen[at - 1][0]));
       assert.equal(progress.seen.at(-1)[0], progress.seen.at(-1)[1]);
     } finally {
       await page.context().close();
-      door.close();
+      unsteady.close();
     }
   });
+
+  test("while the model is on its way the server answers whoever has agreed, and this device from then on", inShop({ settings: { ...policy("local-first"), ...agreed } }, async (page) => {
+    const slow = await door(server.url, { hold: 4e6 });
+    try {
+      const runs = await page.evaluate(async ({ model, server }) => {
+        const { Okyeame } = await import("/okyeame/index.js");
+        const okyeame = (window.okyeame = await Okyeame.create({ model, server }));
+        return [(await okyeame.recognizeText("Kɔ cart no mu")).run, await okyeame.choice()];
+      }, { model: `${slow.url}/models/default/manifest.json`, server: server.url });
+      assert.deepEqual([runs[0].where, runs[0].reason, runs[1].where], ["remote", "model_not_local", "remote"]);
+      slow.open();
+      const after = await page.evaluate(async () => {
+        await okyeame.load();
+        return (await okyeame.recognizeText("Kɔ cart no mu")).run;
+      });
+      assert.deepEqual([after.where, after.reason, after.bytes_sent], ["local", "policy", 0]);
+    } finally {
+      slow.close();
+    }
+  }));
 
   test("no microphone, or one that is not allowed, is said, and typing still works", inShop({ settings: policy("local-only") }, async (page) => {
     await localReady(page);

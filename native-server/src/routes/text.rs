@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use okyeame_core::intent::catalogue::{Catalogue, MAX_CATALOGUE_BYTES};
-use okyeame_core::{Error as CoreError, Recognition, RecognizeOptions, RunWhere};
+use okyeame_core::{Recognition, RecognizeOptions, RunWhere};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -18,6 +18,7 @@ use crate::inference_worker::Command;
 use crate::queue::Admission;
 use crate::request_id;
 use crate::routes::clip::{RUN_REASON, millis};
+use crate::routes::upload::parse_catalogue;
 use crate::state::Server;
 
 /// The route's name.
@@ -91,11 +92,5 @@ async fn catalogue(given: Option<Value>) -> Result<Option<Arc<Catalogue>>, ApiEr
     if json.len() > MAX_CATALOGUE_BYTES {
         return Err(ApiError::CatalogueTooLarge { limit_bytes: MAX_CATALOGUE_BYTES });
     }
-    // Thousands of names take tens of milliseconds: not on a thread that serves others.
-    let parsed = tokio::task::spawn_blocking(move || Catalogue::parse(json.as_bytes())).await;
-    match parsed.map_err(|error| ApiError::Internal { cause: error.to_string() })? {
-        Ok(catalogue) => Ok(Some(Arc::new(catalogue))),
-        Err(error @ CoreError::InvalidConfig { .. }) => Err(ApiError::InvalidCatalogue { reason: error.to_string() }),
-        Err(error) => Err(error.into()),
-    }
+    parse_catalogue(json.into_bytes()).await.map(Some)
 }

@@ -134,10 +134,14 @@ async fn catalogue(field: Field<'_>, limit_bytes: usize) -> Result<Option<Arc<Ca
     if bytes.trim_ascii().is_empty() {
         return Ok(None);
     }
-    // Thousands of names take tens of milliseconds: not on a thread that serves others.
+    parse_catalogue(bytes).await.map(Some)
+}
+
+/// Thousands of names take tens of milliseconds: not on a thread that serves others.
+pub(super) async fn parse_catalogue(bytes: Vec<u8>) -> Result<Arc<Catalogue>, ApiError> {
     let parsed = tokio::task::spawn_blocking(move || Catalogue::parse(&bytes)).await;
     match parsed.map_err(|error| ApiError::Internal { cause: error.to_string() })? {
-        Ok(catalogue) => Ok(Some(Arc::new(catalogue))),
+        Ok(catalogue) => Ok(Arc::new(catalogue)),
         Err(error) => Err(ApiError::InvalidCatalogue { reason: error.to_string() }),
     }
 }
