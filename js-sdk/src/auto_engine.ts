@@ -33,6 +33,7 @@ export interface AutoOptions extends Omit<LocalOptions, "model" | "words">, Omit
 interface Sides {
   here(): Promise<Recognition>;
   there(sent: { bytes: number }): Promise<Recognition>;
+  words?: boolean;
   signal?: AbortSignal;
 }
 
@@ -72,10 +73,10 @@ export class AutoEngine implements SpeechEngine {
       throw new OkyeameError("invalid_parameter", "model, server: at least one of the two must be given");
     }
     const { model, server, policy: _p, consent: _c, onConsent: _o, limits: _l, onProgress: _g, ...rest } = options;
-    const { headers, timeoutMs, retries, device, byteBudget, ...shared } = rest;
+    const { headers, timeoutMs, retries, upload, device, byteBudget, ...shared } = rest;
     const given = <T extends object>(values: T) => Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
     this.#local = model ? new LocalEngine({ ...shared, ...given({ device, byteBudget }), model }) : undefined;
-    this.#remote = server ? new RemoteEngine({ ...shared, ...given({ headers, timeoutMs, retries }), server }) : undefined;
+    this.#remote = server ? new RemoteEngine({ ...shared, ...given({ headers, timeoutMs, retries, upload }), server }) : undefined;
     const asks = options.consent ?? (typeof document === "undefined" ? "given" : "ask");
     this.#consent = asks === "given" ? "given" : remembered();
   }
@@ -142,14 +143,15 @@ export class AutoEngine implements SpeechEngine {
     return choose(await this.situation());
   }
 
-  /** All that a choice is made of, as it is now. */
-  async situation(): Promise<Situation> {
+  /** All that a choice is made of, as it is now. `words`: for a command whose words are wanted, which need more of the model. */
+  async situation({ words = false } = {}): Promise<Situation> {
     const { model } = this.#options;
     const address = model && new URL(model, globalThis.document?.baseURI);
+    const ready = this.#localReady && (!words || this.#local!.hasWords);
     const [capabilities, battery, missingBytes] = await Promise.all([
       this.#capabilities,
       probeBattery(),
-      address && !this.#localReady ? this.#cache.missing(address).catch(() => undefined) : 0,
+      address && !ready ? this.#cache.missing(address, { words }).catch(() => undefined) : 0,
     ]);
     return {
       policy: this.#policy,
@@ -158,7 +160,7 @@ export class AutoEngine implements SpeechEngine {
       capabilities,
       network: probeNetwork(),
       battery,
-      model: { known: this.#local !== undefined, ready: this.#localReady, missingBytes, failed: this.#localFailed },
+      model: { known: this.#local !== undefined, ready, missingBytes, failed: this.#localFailed },
       history: this.#history,
       limits: { ...DEFAULT_LIMITS, ...this.#options.limits },
     };
@@ -173,13 +175,14 @@ export class AutoEngine implements SpeechEngine {
         return answer;
       },
       there: async (sent) => {
-        const file = fileOf(clip);
+        const file = await fileOf(clip, this.#options.upload);
         sent.bytes += file.size;
         const begun = performance.now();
         const answer = await this.#remote!.recognize(file, options);
         if (!options.words) remember(this.#history.remoteMs, performance.now() - begun);
         return answer;
       },
+      words: options.words ?? false,
       ...(options.signal && { signal: options.signal }),
     });
   }
@@ -196,7 +199,7 @@ export class AutoEngine implements SpeechEngine {
   }
 
   /** The answer of the side that is chosen, or of the other, with its receipt. */
-  async #answeredBy({ here, there, signal }: Sides): Promise<Recognition> {
+  async #answeredBy({ here, there, words = false, signal }: Sides): Promise<Recognition> {
     if (this.#disposed) throw new OkyeameError("disposed", "the engine was disposed of");
     // Counted before it is known to arrive: a receipt may say too much, never too little.
     const sent = { bytes: 0 };
@@ -215,8 +218,13 @@ export class AutoEngine implements SpeechEngine {
       }
     };
 
-    const first = await this.#agreed(choose(await this.situation()));
+    const situation = await this.situation({ words });
+    const first = await this.#agreed(choose(situation));
     if (first.where === "none") throw noEngine(first.why);
+    // The words' stage follows where it costs nothing that the customer would mind; the server writes them meanwhile.
+    if (words && first.why === "model_not_local" && this.#localReady && downloadsUnasked(situation)) {
+      void this.#local!.loadWords().catch(() => {});
+    }
     let answer: Recognition | undefined;
     let error: unknown;
     let outcome: Outcome;
@@ -228,7 +236,7 @@ export class AutoEngine implements SpeechEngine {
       error = thrown;
       outcome = "failed";
     }
-    const second = chooseSecond(await this.situation(), first.where, outcome);
+    const second = chooseSecond(await this.situation({ words }), first.where, outcome);
     const other = second && (await this.#agreed(second));
     // Without consent, what is left is often the side that has just been asked.
     if (other && other.where !== "none" && other.where !== first.where) {

@@ -29,10 +29,10 @@ export class Tally {
   }
 }
 
-async function get(url: string, signal: AbortSignal | undefined, from = 0): Promise<Response> {
+async function get(url: string, signal: AbortSignal | undefined, { from = 0, cache = "default" as RequestCache } = {}): Promise<Response> {
   let response;
   try {
-    response = await fetch(url, { ...(signal && { signal }), ...(from && { headers: { range: `bytes=${from}-` } }) });
+    response = await fetch(url, { cache, ...(signal && { signal }), ...(from && { headers: { range: `bytes=${from}-` } }) });
   } catch (error) {
     if ((error as Error).name === "AbortError") throw error;
     throw new OkyeameError("network", `${url} cannot be fetched: ${(error as Error).message}`, { cause: error });
@@ -46,7 +46,7 @@ async function get(url: string, signal: AbortSignal | undefined, from = 0): Prom
 /** The manifest: from the network, so that a new version is seen; from the cache if there is no network. */
 export async function manifestOf(url: string, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
   try {
-    const bytes = new Uint8Array(await (await get(url, signal)).arrayBuffer());
+    const bytes = new Uint8Array(await (await get(url, signal, { cache: "no-cache" })).arrayBuffer());
     await cache.put(url, bytes);
     return bytes;
   } catch (error) {
@@ -122,7 +122,7 @@ async function received(url: string, n: number, signal: AbortSignal, tally: Tall
   for (let tries = 1; ; tries++) {
     const begun = at;
     try {
-      const response = await get(url, signal, at);
+      const response = await get(url, signal, { from: at });
       // A server that knows no ranges begins anew; what was counted is not counted again.
       if (response.status !== 206) at = 0;
       const reader = response.body!.getReader();

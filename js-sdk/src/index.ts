@@ -8,4 +8,5 @@ export { Listening, type ListeningEvents, type ListeningState, type ListenOption
 export { Okyeame, type OkyeameOptions } from "./okyeame.js";
 export { type Choice, choose, chooseSecond, type Consent, downloadsUnasked, type Limits, type Policy, type Reason, type Situation } from "./policy.js";
 export type * from "./recognition.js";
+export type { Upload } from "./sound.js";
 export { RemoteEngine, type RemoteOptions } from "./remote_engine.js";

@@ -78,6 +78,11 @@ export class LocalEngine implements SpeechEngine {
     return this.#info;
   }
 
+  /** Whether words can be written without fetching anything before. */
+  get hasWords() {
+    return this.#words;
+  }
+
   /** Where it computes and why there; `undefined` until it is loaded. */
   get device() {
     return this.#device;

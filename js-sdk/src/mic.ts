@@ -54,6 +54,8 @@ export class OkyeameMic extends HTMLElement {
   readonly #actions = new Actions();
   #okyeame: Promise<Okyeame> | undefined;
   #ready: Okyeame | undefined;
+  /** Whether the engine was made here: a page's own is its own to end. */
+  #isOwn = true;
   #listening: Listening | undefined;
   #catalogue: Catalogue | undefined;
   #ownTexts: Partial<Texts> = {};
@@ -83,7 +85,7 @@ export class OkyeameMic extends HTMLElement {
   connectedCallback(): void {
     this.#state("idle");
     this.#write();
-    void this.#start();
+    if (this.hasAttribute("server") || this.hasAttribute("model")) void this.#start();
   }
 
   disconnectedCallback(): void {
@@ -101,7 +103,7 @@ export class OkyeameMic extends HTMLElement {
       this.#listening?.stop();
     } else if (name === "server" || name === "model") {
       this.#reset();
-      void this.#start();
+      if (this.hasAttribute("server") || this.hasAttribute("model")) void this.#start();
     }
     this.#write();
   }
@@ -114,6 +116,7 @@ export class OkyeameMic extends HTMLElement {
     this.#reset();
     this.#ready = engine;
     this.#okyeame = engine && Promise.resolve(engine);
+    this.#isOwn = false;
   }
 
   /** The shop's own names. */
@@ -196,7 +199,10 @@ export class OkyeameMic extends HTMLElement {
 
   async #start(): Promise<Okyeame | undefined> {
     const [server, model, policy, device] = ["server", "model", "policy", "device"].map((name) => this.getAttribute(name));
-    if (!this.#okyeame && !server && !model) return undefined; // a page that gives its own engine does so later
+    if (!this.#okyeame && !server && !model) {
+      this.#failed(new OkyeameError("no_engine", "<okyeame-mic> has nobody to ask: give it a server, a model, or an engine"));
+      return undefined;
+    }
     this.#okyeame ??= Okyeame.create({
       ...(server && { server }),
       ...(model && { model }),
@@ -220,7 +226,8 @@ export class OkyeameMic extends HTMLElement {
   #reset(): void {
     this.#listening?.cancel();
     this.#listening = undefined;
-    void this.#okyeame?.then((okyeame) => okyeame.dispose()).catch(() => {});
+    if (this.#isOwn) void this.#okyeame?.then((okyeame) => okyeame.dispose()).catch(() => {});
+    this.#isOwn = true;
     this.#okyeame = this.#ready = undefined;
     this.#part("progress").hidden = true;
     this.#closeQuestion();

@@ -3,7 +3,7 @@
 import { type Catalogue, checkOptions, type ProgressOptions, type RecognizeOptions, type Sound, type SpeechEngine, type TextOptions } from "./engine.js";
 import { OkyeameError } from "./errors.js";
 import type { Recognition } from "./recognition.js";
-import { clipOf, fileOf } from "./sound.js";
+import { clipOf, fileOf, type Upload } from "./sound.js";
 
 export interface RemoteOptions {
   /** The server's address, such as `https://voice.shop.example`; in a page also `/`. */
@@ -13,6 +13,8 @@ export interface RemoteOptions {
   /** The shop's own names; without them the server's are used. */
   catalogue?: Catalogue;
   language?: string;
+  /** How samples, such as the microphone's, are sent: `opus` if nothing is said. Files go as they are. */
+  upload?: Upload;
   /** After this the answer is not waited for, ms. */
   timeoutMs?: number;
   /** How often a server that is full or starting is asked again, after the time that it says. */
@@ -47,7 +49,7 @@ export class RemoteEngine implements SpeechEngine {
     checkOptions(options);
     const { topK, language, words = false, catalogue, filename, requestId, signal } = options;
     const form = new FormData();
-    const file = fileOf(await clipOf(sound, options.sampleRate));
+    const file = await fileOf(await clipOf(sound, options.sampleRate), this.#options.upload);
     form.append("file", file, filename ?? (sound as File).name ?? "command");
     const names = catalogue ?? this.#options.catalogue;
     const fields = {

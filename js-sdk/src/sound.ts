@@ -27,11 +27,22 @@ export async function clipOf(sound: Sound, sampleRate = SAMPLE_RATE_HZ): Promise
   );
 }
 
-/** As a file that a server takes: bytes as they are, samples as WAV (16 kHz, 16 bits: 32 kB a second). */
-export function fileOf(clip: Clip): Blob {
+/** How samples are sent: Ogg Opus where the browser encodes it (2 kB a second), else WAV with 16 bits (32 kB a second). */
+export type Upload = "opus" | "wav";
+
+/** As a file that a server takes: bytes as they are, samples as 16 kHz at most. */
+export async function fileOf(clip: Clip, upload: Upload = "opus"): Promise<Blob> {
   if ("bytes" in clip) return new Blob([clip.bytes], { type: clip.mimeType || "application/octet-stream" });
-  const { samples, sampleRate } = clip;
-  return wav(sampleRate > SAMPLE_RATE_HZ ? resample(samples, sampleRate) : samples, Math.min(sampleRate, SAMPLE_RATE_HZ));
+  const down = clip.sampleRate > SAMPLE_RATE_HZ;
+  const samples = down ? resample(clip.samples, clip.sampleRate) : clip.samples;
+  const rate = down ? SAMPLE_RATE_HZ : clip.sampleRate;
+  // What is not finite, or nothing at all, is for the server to refuse by name.
+  const plain = rate === SAMPLE_RATE_HZ && samples.length > 0 && samples.every(Number.isFinite);
+  if (upload === "opus" && plain && typeof AudioEncoder !== "undefined") {
+    const file = await (await import("./opus.js")).opusFile(samples);
+    if (file) return file;
+  }
+  return wav(samples, rate);
 }
 
 /** The mean of an AudioBuffer's channels. */

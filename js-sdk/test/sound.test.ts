@@ -58,7 +58,7 @@ describe("what a page may hand over", () => {
   });
 
   test("samples are sent as WAV, at 16 kHz at most", async () => {
-    const file = fileOf(await clipOf(tone(440, 48_000, 48_000) as Float32Array<ArrayBuffer>, 48_000));
+    const file = await fileOf(await clipOf(tone(440, 48_000, 48_000) as Float32Array<ArrayBuffer>, 48_000));
     expect(file.type).toBe("audio/wav");
     expect(file.size).toBeLessThanOrEqual(44 + 2 * 16_001);
   });

@@ -22,7 +22,7 @@ async function pageWith(kind) {
   await page.goto(server.url);
   await page.evaluate(async (kind) => {
     const { LocalEngine, RemoteEngine, OkyeameError } = await import("/okyeame/index.js");
-    window.engine = kind === "local" ? new LocalEngine({ model: "/models/default/manifest.json" }) : new RemoteEngine({ server: "/" });
+    window.engine = kind === "local" ? new LocalEngine({ model: "/models/default/manifest.json" }) : new RemoteEngine({ server: "/", upload: "wav" });
     await window.engine.ready();
     window.OkyeameError = OkyeameError;
     window.outcome = (promise) => promise.then((value) => ({ value }), (error) => ({ code: error.code, ours: error instanceof OkyeameError, retryable: error.retryable, message: error.message }));
