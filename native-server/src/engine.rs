@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use okyeame_core::audio::Waveform;
+use okyeame_core::decoding::{DecodeOptions, SpeechTask, TranscribeOptions, Transcript};
 use okyeame_core::{IntentInfo, ModelInfo, Recognition, RecognizeOptions, Recognizer, Result};
 
 /// Holds options against what the model can do, without the model: it is called before queueing.
@@ -36,6 +37,23 @@ impl fmt::Debug for CheckOptions {
     }
 }
 
+/// What is wanted of a transcript.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AskedWords {
+    /// As [`RecognizeOptions::language`]; absent, it is detected.
+    pub language: Option<String>,
+    /// Into English, instead of writing what is said.
+    pub translate: bool,
+    /// What came before, or how names are spelt: the words go on in its style.
+    pub prompt: Option<String>,
+    /// The one temperature; absent or 0, it rises from 0 until the text is likely enough.
+    pub temperature: Option<f32>,
+    /// Whether segments have their times.
+    pub segment_times: bool,
+    /// Whether each word has its times.
+    pub word_times: bool,
+}
+
 /// A loaded model.
 pub trait Engine: Send {
     /// Answers one clip. Fills all but what only the caller knows: `filename`, `request_id`, `run`'s
@@ -50,6 +68,12 @@ pub trait Engine: Send {
     /// # Errors
     /// What the core says.
     fn recognize_text(&mut self, text: &str, options: &RecognizeOptions) -> Result<Recognition>;
+
+    /// Writes down one recording of any length.
+    ///
+    /// # Errors
+    /// What the core says, also for a model that writes no words.
+    fn transcribe(&mut self, waveform: &Waveform, asked: &AskedWords) -> Result<Transcript>;
 
     /// What the model is.
     fn info(&self) -> &ModelInfo;
@@ -76,6 +100,27 @@ impl Engine for Recognizer {
 
     fn recognize_text(&mut self, text: &str, options: &RecognizeOptions) -> Result<Recognition> {
         Recognizer::recognize_text(self, text, options)
+    }
+
+    fn transcribe(&mut self, waveform: &Waveform, asked: &AskedWords) -> Result<Transcript> {
+        let prompt = asked.prompt.as_deref().map(|text| self.prompt_tokens(text)).transpose()?.unwrap_or_default();
+        let defaults = DecodeOptions::default();
+        let options = TranscribeOptions {
+            decode: DecodeOptions {
+                task: if asked.translate { SpeechTask::Translate } else { SpeechTask::Transcribe },
+                timestamps: asked.segment_times || asked.word_times,
+                temperatures: match asked.temperature {
+                    Some(temperature) if temperature > 0.0 => vec![temperature],
+                    _ => defaults.temperatures.clone(),
+                },
+                prompt,
+                ..defaults
+            },
+            word_timestamps: asked.word_times,
+            ..TranscribeOptions::default()
+        };
+        let language = asked.language.as_deref().or(Some("auto"));
+        block_on_pool(Recognizer::transcribe(self, waveform, language, &options))
     }
 
     fn info(&self) -> &ModelInfo {

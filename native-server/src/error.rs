@@ -39,6 +39,8 @@ pub(crate) enum ApiError {
     InvalidCatalogue { reason: String },
     #[error("the catalogue is larger than the limit of {limit_bytes} bytes")]
     CatalogueTooLarge { limit_bytes: usize },
+    #[error("this server has no such model: send 'whisper-1', or '{served}'")]
+    UnknownModel { served: String },
     #[error("too many files: {allowed}")]
     TooManyFiles { allowed: String },
     #[error("the server has more work than it can take on: try again in {retry_after_s} s")]
@@ -74,7 +76,7 @@ fn status_of(code: &str) -> StatusCode {
         "empty_audio" | "malformed_audio" | "invalid_samples" | "missing_file" | "not_multipart" | "malformed_body" => {
             StatusCode::BAD_REQUEST
         }
-        "not_found" => StatusCode::NOT_FOUND,
+        "not_found" | "unknown_model" => StatusCode::NOT_FOUND,
         "method_not_allowed" => StatusCode::METHOD_NOT_ALLOWED,
         "audio_too_long" | "body_too_large" | "catalogue_too_large" => StatusCode::PAYLOAD_TOO_LARGE,
         "unsupported_audio" => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -99,6 +101,7 @@ impl ApiError {
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::InvalidCatalogue { .. } => "invalid_catalogue",
             Self::CatalogueTooLarge { .. } => "catalogue_too_large",
+            Self::UnknownModel { .. } => "unknown_model",
             Self::TooManyFiles { .. } => "too_many_files",
             Self::Overloaded { .. } => "overloaded",
             Self::Loading => "loading",
@@ -155,8 +158,17 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        self.response_with(|_| {})
+    }
+}
+
+impl ApiError {
+    /// The response, its JSON body with what `add` adds.
+    pub(crate) fn response_with(self, add: impl FnOnce(&mut serde_json::Value)) -> Response {
         self.log();
         let body = ErrorBody { detail: self.detail(), code: self.code(), request_id: request_id::current() };
+        let mut body = serde_json::json!(body);
+        add(&mut body);
         let mut response = (self.status(), Json(body)).into_response();
         if let Some(seconds) = self.retry_after_s() {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));

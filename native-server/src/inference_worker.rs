@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use okyeame_core::audio::{SAMPLE_RATE_HZ, Waveform};
-use okyeame_core::{Error as CoreError, IntentInfo, ModelInfo, Recognition, RecognizeOptions, Result as CoreResult};
+use okyeame_core::{Error as CoreError, IntentInfo, ModelInfo, RecognizeOptions, Result as CoreResult};
 use tokio::sync::{oneshot, watch};
 
 use crate::engine::{CheckOptions, Engine};
@@ -54,8 +54,8 @@ pub(crate) enum Health {
 }
 
 /// An answer and how long it waited for the model.
-pub(crate) struct Answered {
-    pub(crate) recognition: Recognition,
+pub(crate) struct Answered<T> {
+    pub(crate) answer: T,
     pub(crate) queued: Duration,
 }
 
@@ -65,27 +65,22 @@ enum Failure {
     Panicked(String),
 }
 
-/// What a customer sent.
-pub(crate) enum Command {
-    Spoken(Waveform),
-    Written(String),
+/// What came of a job, as far as the model's health is concerned.
+enum Ran {
+    Answered,
+    /// A client's mistake says nothing about the model.
+    Refused,
+    Faulted,
+    /// The client went between our taking the job and now.
+    NobodyWaited,
 }
 
-impl Command {
-    /// Seconds of sound.
-    fn duration_s(&self) -> f64 {
-        match self {
-            Self::Spoken(waveform) => waveform.duration_s(),
-            Self::Written(_) => 0.0,
-        }
-    }
-}
+/// A piece of work for the model, with its way back to whoever asked.
+type Work = Box<dyn FnOnce(&mut dyn Engine, Duration) -> Ran + Send>;
 
 struct Job {
-    command: Command,
-    options: RecognizeOptions,
+    work: Work,
     enqueued: Instant,
-    reply: oneshot::Sender<Result<Answered, Failure>>,
 }
 
 /// What the thread and the handlers share.
@@ -164,26 +159,26 @@ impl InferenceWorker {
         (self.shared.queue.len(), self.shared.queue.max_len())
     }
 
-    /// Has one command answered.
+    /// Has the model do a piece of work, such as answering a clip of `audio_s` seconds.
     ///
-    /// Dropping the future takes it out of the queue.
+    /// Dropping the future takes the work out of the queue.
     ///
     /// # Errors
     /// 429 without room (only with [`Admission::Refuse`]), what the core says, 500 for a panic.
-    pub(crate) async fn recognize(
+    pub(crate) async fn ask<T: Send + 'static>(
         &self,
-        command: Command,
-        options: RecognizeOptions,
+        audio_s: f64,
         admission: Admission,
-    ) -> Result<Answered, ApiError> {
+        work: impl FnOnce(&mut dyn Engine) -> CoreResult<T> + Send + 'static,
+    ) -> Result<Answered<T>, ApiError> {
         let queue = &self.shared.queue;
         let enqueued = Instant::now();
-        let room = queue.room(command.duration_s(), admission).await.map_err(|no_room| match no_room {
+        let room = queue.room(audio_s, admission).await.map_err(|no_room| match no_room {
             NoRoom::Full => ApiError::Overloaded { retry_after_s: self.retry_after_s() },
             NoRoom::Closed => ApiError::Draining,
         })?;
         let (reply, answer) = oneshot::channel();
-        let _place = queue.push(Job { command, options, enqueued, reply }, room).ok_or(ApiError::Draining)?;
+        let _place = queue.push(Job { work: boxed(work, reply), enqueued }, room).ok_or(ApiError::Draining)?;
         match answer.await {
             Ok(Ok(answered)) => Ok(answered),
             Ok(Err(Failure::Core(error))) => Err(error.into()),
@@ -233,46 +228,49 @@ where
     shared.phase.send_replace(Phase::Ready(Arc::new(model)));
 
     while let Some(taken) = shared.queue.pop() {
-        if taken.job.reply.is_closed() {
-            continue; // the client went between our taking the job and now
-        }
         shared.busy.store(true, Ordering::Relaxed);
-        answer(shared, engine.as_mut(), taken.job);
+        run_job(shared, engine.as_mut(), taken.job);
         shared.busy.store(false, Ordering::Relaxed);
     }
 }
 
-/// Runs one job and sends its answer.
-fn answer(shared: &Shared, engine: &mut dyn Engine, job: Job) {
-    let Job { command, options, enqueued, reply } = job;
-    let queued = enqueued.elapsed();
-    let started = Instant::now();
-    // An engine keeps no state between clips, so a job that was cut off leaves nothing half-done behind.
-    let result = catch_unwind(AssertUnwindSafe(|| match &command {
-        Command::Spoken(waveform) => engine.recognize(waveform, &options),
-        Command::Written(text) => engine.recognize_text(text, &options),
-    }));
-    count(shared, started.elapsed());
+/// Work with its way back. An engine keeps no state between clips, so work that panicked leaves nothing half-done behind.
+fn boxed<T: Send + 'static>(
+    work: impl FnOnce(&mut dyn Engine) -> CoreResult<T> + Send + 'static,
+    reply: oneshot::Sender<Result<Answered<T>, Failure>>,
+) -> Work {
+    Box::new(move |engine, queued| {
+        if reply.is_closed() {
+            return Ran::NobodyWaited;
+        }
+        let (ran, outcome) = match catch_unwind(AssertUnwindSafe(|| work(engine))) {
+            Ok(Ok(answer)) => (Ran::Answered, Ok(Answered { answer, queued })),
+            Ok(Err(error)) => {
+                let of_the_server = matches!(
+                    error,
+                    CoreError::NotFinite { .. } | CoreError::Device { .. } | CoreError::ShapeMismatch { .. }
+                );
+                (if of_the_server { Ran::Faulted } else { Ran::Refused }, Err(Failure::Core(error)))
+            }
+            Err(panic) => (Ran::Faulted, Err(Failure::Panicked(panic_message(panic.as_ref())))),
+        };
+        // A client that went meanwhile is no error.
+        let _ = reply.send(outcome);
+        ran
+    })
+}
 
-    let outcome = match result {
-        Ok(Ok(recognition)) => Ok(Answered { recognition, queued }),
-        Ok(Err(error)) => Err(Failure::Core(error)),
-        Err(panic) => Err(Failure::Panicked(panic_message(panic.as_ref()))),
-    };
-    match &outcome {
-        Err(
-            Failure::Panicked(_)
-            | Failure::Core(CoreError::NotFinite { .. } | CoreError::Device { .. } | CoreError::ShapeMismatch { .. }),
-        ) => {
+fn run_job(shared: &Shared, engine: &mut dyn Engine, job: Job) {
+    let started = Instant::now();
+    match (job.work)(engine, job.enqueued.elapsed()) {
+        Ran::NobodyWaited => return,
+        Ran::Answered => shared.faults_in_a_row.store(0, Ordering::Relaxed),
+        Ran::Refused => {}
+        Ran::Faulted => {
             shared.faults_in_a_row.fetch_add(1, Ordering::Relaxed);
         }
-        // A client's mistake says nothing about the model.
-        Err(Failure::Core(_)) => {}
-        Ok(_) => shared.faults_in_a_row.store(0, Ordering::Relaxed),
     }
-    drop(command);
-    // A client that went meanwhile is no error.
-    let _ = reply.send(outcome);
+    count(shared, started.elapsed());
 }
 
 /// Updates the running mean. Only the model's thread writes it.

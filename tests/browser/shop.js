@@ -23,10 +23,11 @@ export function layOut() {
   return dir;
 }
 
-/** Starts `okyeame server` with the shop, and waits until it answers. It computes with the very weights that browsers get. */
-export async function startServer(args = []) {
+/** Starts `okyeame server` with the shop, and waits until it answers. It computes with the very weights that browsers get, if
+ * no other model is named. */
+export async function startServer(args = [], model = join(layOut(), "models", "default")) {
   const dir = layOut();
-  const options = ["server", "--port", "0", "--site", join(dir, "site"), "--models", join(dir, "models"), "--huggingface", join(dir, "models", "default")];
+  const options = ["server", "--port", "0", "--site", join(dir, "site"), "--models", join(dir, "models"), "--huggingface", model];
   const process_ = spawn(okyeame, [...options, "--catalogue", join(dir, "site", "catalogue.json"), ...args], { cwd: scratch, stdio: ["ignore", "ignore", "pipe"] });
   const ended = new Promise((resolve) => process_.once("exit", resolve));
   let log = "";

@@ -23,8 +23,10 @@ pub struct TranscribeOptions {
 }
 
 /// A stretch of speech.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Segment {
+    /// Where its window begins, mel frames of 10 ms.
+    pub seek: usize,
     /// Start, seconds.
     pub start_s: f64,
     /// End, seconds.
@@ -155,6 +157,7 @@ fn segments_of(tokenizer: &Tokenizer, result: &DecodeResult, offset_s: f64, wind
         .filter_map(|piece| {
             let text = tokenizer.decode(&piece.tokens).ok()?;
             (!text.trim().is_empty()).then(|| Segment {
+                seek: (offset_s * frames_per_s()).round() as usize,
                 start_s: offset_s + piece.start_s,
                 end_s: offset_s + piece.end_s,
                 text,

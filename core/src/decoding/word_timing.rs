@@ -22,6 +22,14 @@ pub struct Word {
     pub(crate) n_tokens: usize,
 }
 
+impl Word {
+    /// A word that was not timed here.
+    #[must_use]
+    pub fn new(text: &str, start_s: f64, end_s: f64) -> Self {
+        Self { text: text.to_owned(), start_s, end_s, n_tokens: 0 }
+    }
+}
+
 /// Times of the words of `tokens[n_start..]`.
 ///
 /// `tokens` is a whole text with its start sequence; `n_ctx` the encoder positions that hold sound;

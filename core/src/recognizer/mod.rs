@@ -273,6 +273,23 @@ impl Recognizer {
         self.transcriber()?.transcribe(audio, &language, options).await
     }
 
+    /// A text as the tokens of [`crate::decoding::DecodeOptions::prompt`]: what came before, or how names are spelt. None
+    /// for a model that takes no prompt.
+    ///
+    /// # Errors
+    /// What the tokenizer says.
+    pub fn prompt_tokens(&self, text: &str) -> Result<Vec<u32>> {
+        match &self.transcriber {
+            // As the reference: a text goes on after a space.
+            Some(Transcriber::Whisper(whisper)) => {
+                let tokens = whisper.tokenizer.encode(&format!(" {}", text.trim()))?;
+                // A text that spells a special token must not become one.
+                Ok(tokens.into_iter().filter(|token| *token < whisper.tokenizer.special().eot).collect())
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
     /// What the intent head says of a clip, before its calibration: a logit for each label and rejection class. `None` if
     /// nobody speaks.
     ///

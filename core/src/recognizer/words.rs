@@ -68,6 +68,7 @@ impl Transcriber {
                 let heard = model.transcribe(audio.samples(), options.decode.beam_size).await?;
                 // A CTC model has no segments of its own: the words from the first to the last are one.
                 let segment = heard.words.first().zip(heard.words.last()).map(|(first, last)| Segment {
+                    seek: 0,
                     start_s: first.start_s,
                     end_s: last.end_s,
                     text: heard.text.clone(),

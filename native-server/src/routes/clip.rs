@@ -9,8 +9,9 @@ use okyeame_core::audio::{self, DecodeLimits, Waveform};
 use okyeame_core::{Error as CoreError, Recognition, RecognizeOptions, RunWhere, TimingsMs};
 
 use crate::answer_cache::CacheKey;
+use crate::engine::Engine;
 use crate::error::ApiError;
-use crate::inference_worker::{Command, panic_message};
+use crate::inference_worker::{Answered, panic_message};
 use crate::queue::Admission;
 use crate::request_id;
 use crate::routes::upload::UploadedFile;
@@ -65,13 +66,14 @@ async fn recognize_unbounded(
         recognition
     } else {
         let (waveform, decoding) = decode(server, bytes).await?;
-        let answered = server.worker.recognize(Command::Spoken(waveform), options.clone(), admission).await?;
-        let mut recognition = answered.recognition;
+        let (audio_s, asked) = (waveform.duration_s(), options.clone());
+        let work = move |engine: &mut dyn Engine| engine.recognize(&waveform, &asked);
+        let Answered { answer: mut recognition, queued } = server.worker.ask(audio_s, admission, work).await?;
         recognition.run.place = RunWhere::Remote;
         recognition.run.reason = RUN_REASON.to_owned();
         recognition.run.bytes_sent = bytes_sent;
         recognition.timings_ms.decode_audio = millis(decoding);
-        recognition.timings_ms.queue = millis(answered.queued);
+        recognition.timings_ms.queue = millis(queued);
         server.cache.insert(key, recognition.clone());
         recognition
     };
@@ -83,7 +85,7 @@ async fn recognize_unbounded(
 
 /// Decodes on a blocking thread, at most as many clips at once as there are cores. A decoder that
 /// panics has met bytes that nobody foresaw: damaged audio.
-async fn decode(server: &Server, bytes: Bytes) -> Result<(Waveform, Duration), ApiError> {
+pub(super) async fn decode(server: &Server, bytes: Bytes) -> Result<(Waveform, Duration), ApiError> {
     let permit = Arc::clone(&server.decoders)
         .acquire_owned()
         .await

@@ -1,7 +1,7 @@
 //! The HTTP routes. One file for each thing that a client asks for.
 //!
 //! Read in this order: [`intent`] (one clip, the main job), [`upload`] (how a form becomes clips and
-//! parameters), [`clip`] (how a clip becomes an answer), [`batch`], [`files`]; the rest only reports.
+//! parameters), [`clip`] (how a clip becomes an answer), [`batch`], [`text`], [`openai`] (transcripts), [`files`]; the rest only reports.
 
 pub(crate) mod batch;
 pub(crate) mod clip;
@@ -9,6 +9,7 @@ pub(crate) mod files;
 pub(crate) mod health;
 pub(crate) mod intent;
 pub(crate) mod intents;
+pub(crate) mod openai;
 pub(crate) mod page;
 pub(crate) mod stats;
 pub(crate) mod text;
@@ -38,6 +39,9 @@ pub fn app(server: Arc<Server>) -> Router {
         .route(batch::ROUTE, post(batch::batch))
         .route("/batch-recognize", post(batch::batch))
         .route(text::ROUTE, post(text::text))
+        .route(openai::TRANSCRIPTIONS, post(openai::transcriptions))
+        .route(openai::TRANSLATIONS, post(openai::translations))
+        .route(openai::MODELS, get(openai::models))
         .route("/health", get(health::health))
         .route("/live", get(health::live))
         .route("/performance-stats", get(stats::performance_stats))

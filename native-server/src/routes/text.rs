@@ -13,8 +13,9 @@ use okyeame_core::{Recognition, RecognizeOptions, RunWhere};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::engine::Engine;
 use crate::error::ApiError;
-use crate::inference_worker::Command;
+use crate::inference_worker::Answered;
 use crate::queue::Admission;
 use crate::request_id;
 use crate::routes::clip::{RUN_REASON, millis};
@@ -76,12 +77,12 @@ async fn answer(
     };
     model.options_check.check(&options)?;
     let bytes_sent = written.text.len() as u64;
-    let answered = server.worker.recognize(Command::Written(written.text), options, Admission::Refuse).await?;
-    let mut recognition = answered.recognition;
+    let work = move |engine: &mut dyn Engine| engine.recognize_text(&written.text, &options);
+    let Answered { answer: mut recognition, queued } = server.worker.ask(0.0, Admission::Refuse, work).await?;
     recognition.run.place = RunWhere::Remote;
     recognition.run.reason = RUN_REASON.to_owned();
     recognition.run.bytes_sent = bytes_sent;
-    recognition.timings_ms.queue = millis(answered.queued);
+    recognition.timings_ms.queue = millis(queued);
     recognition.request_id = request_id::current();
     recognition.processing_time_ms = millis(started.elapsed());
     Ok(recognition)

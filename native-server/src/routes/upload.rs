@@ -55,27 +55,100 @@ pub(crate) async fn read(
 ) -> Result<(Vec<UploadedFile>, RecognizeOptions), ApiError> {
     server.accepts_work()?;
     let model = server.worker.model()?;
-    let request = refuse_oversized(request, server.config.max_body_bytes).await?;
-
     let mut parameters = Parameters::from_query(request.uri())?;
-    let deadline = tokio::time::Instant::from_std(started + server.config.request_timeout());
-    let files = tokio::time::timeout_at(deadline, read_form(server, request, form, &mut parameters))
-        .await
-        .unwrap_or(Err(ApiError::Timeout { limit_s: server.config.request_timeout_s }))?;
-    if files.is_empty() {
-        return Err(ApiError::MissingFile { field: form.field, route: form.route });
-    }
+    let files = read_in_time(server, request, form, &mut parameters, started).await?;
     let mut options = parameters.into_options();
     options.catalogue = options.catalogue.or_else(|| server.config.catalogue.clone());
     model.options_check.check(&options)?;
     Ok((files, options))
 }
 
+/// Reads a form of other parameters: its files, and the fields of these names, in order.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) async fn read_fields(
+    server: &Server,
+    request: Request,
+    form: Form,
+    names: &'static [&'static str],
+    started: Instant,
+) -> Result<(Vec<UploadedFile>, Vec<(&'static str, String)>), ApiError> {
+    server.accepts_work()?;
+    server.worker.model()?;
+    let mut fields = Fields { names, read: Vec::new() };
+    let files = read_in_time(server, request, form, &mut fields, started).await?;
+    Ok((files, fields.read))
+}
+
+/// What takes a form's fields that are no files.
+trait TakesFields: Send {
+    /// The name, if it is one that is read.
+    fn known(&self, name: Option<&str>) -> Option<&'static str>;
+    fn take(&mut self, name: &'static str, value: &str) -> Result<(), ApiError>;
+    fn take_catalogue(&mut self, _: Arc<Catalogue>) {}
+}
+
+struct Fields {
+    names: &'static [&'static str],
+    read: Vec<(&'static str, String)>,
+}
+
+/// Most fields of a form: a client that sends more is not asking for a transcript.
+const MAX_FIELDS: usize = 64;
+
+impl TakesFields for Fields {
+    fn known(&self, name: Option<&str>) -> Option<&'static str> {
+        self.names.iter().copied().find(|known| name == Some(*known))
+    }
+
+    fn take(&mut self, name: &'static str, value: &str) -> Result<(), ApiError> {
+        if self.read.len() == MAX_FIELDS {
+            return Err(out_of_range("the form", format!("at most {MAX_FIELDS} fields")));
+        }
+        self.read.push((name, value.to_owned()));
+        Ok(())
+    }
+}
+
+impl TakesFields for Parameters {
+    fn known(&self, name: Option<&str>) -> Option<&'static str> {
+        ["top_k", "language", "transcribe", "catalogue"].into_iter().find(|known| name == Some(*known))
+    }
+
+    fn take(&mut self, name: &'static str, value: &str) -> Result<(), ApiError> {
+        self.set(name, value)
+    }
+
+    fn take_catalogue(&mut self, catalogue: Arc<Catalogue>) {
+        self.catalogue = Some(catalogue);
+    }
+}
+
+/// Reads the form before the request's time is over, and sees to it that there is a file.
+async fn read_in_time(
+    server: &Server,
+    request: Request,
+    form: Form,
+    fields: &mut impl TakesFields,
+    started: Instant,
+) -> Result<Vec<UploadedFile>, ApiError> {
+    let request = refuse_oversized(request, server.config.max_body_bytes).await?;
+    let deadline = tokio::time::Instant::from_std(started + server.config.request_timeout());
+    let files = tokio::time::timeout_at(deadline, read_form(server, request, form, fields))
+        .await
+        .unwrap_or(Err(ApiError::Timeout { limit_s: server.config.request_timeout_s }))?;
+    if files.is_empty() {
+        return Err(ApiError::MissingFile { field: form.field, route: form.route });
+    }
+    Ok(files)
+}
+
 async fn read_form(
     server: &Server,
     request: Request,
     form: Form,
-    parameters: &mut Parameters,
+    fields: &mut impl TakesFields,
 ) -> Result<Vec<UploadedFile>, ApiError> {
     if !is_multipart(request.headers()) {
         return Err(ApiError::NotMultipart { field: form.field, route: form.route });
@@ -87,8 +160,7 @@ async fn read_form(
 
     let mut files = Vec::new();
     while let Some(field) = multipart.next_field().await.map_err(|error| body_error(&error, limit_bytes))? {
-        let name = known_name(field.name());
-        match name {
+        match field.name() {
             Some("file" | "files") => {
                 if files.len() == form.max_files {
                     return Err(too_many_files(form));
@@ -97,19 +169,18 @@ async fn read_form(
                 let bytes = field.bytes().await.map_err(|error| body_error(&error, limit_bytes))?;
                 files.push(UploadedFile { filename, bytes });
             }
-            Some("catalogue") => {
-                parameters.catalogue = catalogue(field, limit_bytes).await?.or_else(|| parameters.catalogue.take())
-            }
-            Some(name) => parameters.set(name, &text(field, name, limit_bytes).await?)?,
-            None => {} // read past by the next `next_field`
+            name => match fields.known(name) {
+                Some("catalogue") => {
+                    if let Some(catalogue) = catalogue(field, limit_bytes).await? {
+                        fields.take_catalogue(catalogue);
+                    }
+                }
+                Some(name) => fields.take(name, &text(field, name, limit_bytes).await?)?,
+                None => {} // read past by the next `next_field`
+            },
         }
     }
     Ok(files)
-}
-
-/// The field's name, if it is one that is read.
-fn known_name(name: Option<&str>) -> Option<&'static str> {
-    ["file", "files", "top_k", "language", "transcribe", "catalogue"].into_iter().find(|known| name == Some(*known))
 }
 
 fn too_many_files(form: Form) -> ApiError {
@@ -210,7 +281,7 @@ fn body_error(error: &MultipartError, limit_bytes: usize) -> ApiError {
     ApiError::MalformedBody { reason }
 }
 
-fn out_of_range(name: &'static str, allowed: String) -> ApiError {
+pub(super) fn out_of_range(name: &'static str, allowed: String) -> ApiError {
     CoreError::InvalidParameter { name, allowed }.into()
 }
 

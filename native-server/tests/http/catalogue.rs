@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use axum::Router;
 use okyeame_core::audio::Waveform;
+use okyeame_core::decoding::Transcript;
 use okyeame_core::intent::catalogue::{Catalogue, MAX_CATALOGUE_BYTES};
 use okyeame_core::{IntentInfo, ModelInfo, Recognition, RecognizeOptions, Result, Slot};
 use okyeame_server::config::ServerConfig;
-use okyeame_server::engine::{CheckOptions, Engine};
+use okyeame_server::engine::{AskedWords, CheckOptions, Engine};
 use okyeame_server::{Server, app};
 use serde_json::{Value, json};
 
@@ -29,6 +30,10 @@ impl Engine for Told {
 
     fn recognize_text(&mut self, text: &str, options: &RecognizeOptions) -> Result<Recognition> {
         self.0.recognize_text(text, options)
+    }
+
+    fn transcribe(&mut self, waveform: &Waveform, asked: &AskedWords) -> Result<Transcript> {
+        self.0.transcribe(waveform, asked)
     }
 
     fn info(&self) -> &ModelInfo {

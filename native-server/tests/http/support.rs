@@ -10,12 +10,13 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use okyeame_core::audio::Waveform;
+use okyeame_core::decoding::{Segment, Transcript, Word};
 use okyeame_core::{
     Error, IntentInfo, IntentSource, ModelInfo, Prediction, Recognition, RecognizeOptions, Rejection, Result, Risk,
     RunInfo, RunWhere, Task, TimingsMs, WhisperInfo,
 };
 use okyeame_server::config::ServerConfig;
-use okyeame_server::engine::{CheckOptions, Engine};
+use okyeame_server::engine::{AskedWords, CheckOptions, Engine};
 use okyeame_server::{Server, app};
 use serde_json::Value;
 use tower::ServiceExt;
@@ -92,6 +93,22 @@ impl Engine for TestEngine {
         let loud = Waveform::new(vec![0.5; 16_000])?;
         let transcription = Some(text.to_owned());
         Ok(Recognition { transcription, ..self.recognize(&loud, options)? })
+    }
+
+    fn transcribe(&mut self, waveform: &Waveform, asked: &AskedWords) -> Result<Transcript> {
+        let language = asked.language.clone();
+        self.recognize(waveform, &RecognizeOptions { language: language.clone(), ..RecognizeOptions::default() })?;
+        let word = |text: &str, start_s, end_s| Word::new(text, start_s, end_s);
+        let words = if asked.word_times { vec![word(" Kɔ", 0.0, 0.2), word(" cart", 0.2, 0.5)] } else { Vec::new() };
+        let text = format!(" Kɔ cart{}", asked.prompt.as_deref().unwrap_or_default());
+        let end_s = waveform.duration_s();
+        let segment = Segment { end_s, text: text.clone(), tokens: vec![7], words, ..Segment::default() };
+        Ok(Transcript {
+            text,
+            language: Some(language.unwrap_or_else(|| "en".to_owned())),
+            segments: vec![segment],
+            ..Transcript::default()
+        })
     }
 
     fn info(&self) -> &ModelInfo {

@@ -1,0 +1,283 @@
+//! OpenAI's audio API: `POST /v1/audio/transcriptions`, `POST /v1/audio/translations`, `GET /v1/models`, so that programs
+//! that were written for it work against this server.
+//!
+//! Follows OpenAI's API reference (audio, 2025) for fields and answers, and `whisper/utils.py` (v20240930) for SRT and VTT.
+//! Errors carry OpenAI's `error` object beside this server's own fields. Deviations: `model` may be `whisper-1`, `default` or
+//! the name of the model that is served; `language` also takes `tw`; languages are named by code. Not done: `stream=true`.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use okyeame_core::decoding::{Segment, Transcript};
+use okyeame_core::{Error as CoreError, RecognizeOptions};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::engine::{AskedWords, Engine};
+use crate::error::ApiError;
+use crate::inference_worker::{Answered, LoadedModel};
+use crate::queue::Admission;
+use crate::routes::clip;
+use crate::routes::upload::{self, Form, out_of_range};
+use crate::state::Server;
+
+/// The routes' names.
+pub(crate) const TRANSCRIPTIONS: &str = "/v1/audio/transcriptions";
+pub(crate) const TRANSLATIONS: &str = "/v1/audio/translations";
+pub(crate) const MODELS: &str = "/v1/models";
+
+/// The fields that are read; others are passed over.
+const FIELDS: &[&str] =
+    &["model", "language", "prompt", "response_format", "temperature", "timestamp_granularities[]", "stream"];
+/// Names by which clients ask for whatever is served.
+const ALIASES: [&str; 2] = ["whisper-1", "default"];
+
+/// How the answer is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Format {
+    #[default]
+    Json,
+    Text,
+    Srt,
+    VerboseJson,
+    Vtt,
+}
+
+/// What the form asks for.
+#[derive(Debug, Default)]
+struct Asked {
+    words: AskedWords,
+    format: Format,
+    /// Whether `verbose_json` lists segments; it does unless only words were asked for.
+    segments: bool,
+}
+
+/// Writes down what is said.
+pub(crate) async fn transcriptions(
+    State(server): State<Arc<Server>>,
+    request: Request,
+) -> Result<Response, OpenAiError> {
+    answer(&server, request, TRANSCRIPTIONS, false).await.map_err(OpenAiError)
+}
+
+/// Writes what is said down in English.
+pub(crate) async fn translations(State(server): State<Arc<Server>>, request: Request) -> Result<Response, OpenAiError> {
+    answer(&server, request, TRANSLATIONS, true).await.map_err(OpenAiError)
+}
+
+/// The model that is served.
+pub(crate) async fn models(State(server): State<Arc<Server>>) -> Result<Json<Value>, OpenAiError> {
+    let model = server.worker.model().map_err(OpenAiError)?;
+    let card = |id: &str| json!({"id": id, "object": "model", "created": 0, "owned_by": "okyeame"});
+    let ids = std::iter::once(model.info.name.as_str()).chain(ALIASES);
+    Ok(Json(json!({"object": "list", "data": ids.map(card).collect::<Vec<_>>()})))
+}
+
+async fn answer(server: &Server, request: Request, route: &'static str, translate: bool) -> Result<Response, ApiError> {
+    let started = Instant::now();
+    let limit = server.config.request_timeout();
+    let answer = tokio::time::timeout(limit, transcribe(server, request, route, translate, started))
+        .await
+        .unwrap_or(Err(ApiError::Timeout { limit_s: server.config.request_timeout_s }));
+    match &answer {
+        Ok(_) => server.stats.succeeded(started.elapsed(), false),
+        Err(_) => server.stats.failed(),
+    }
+    answer
+}
+
+async fn transcribe(
+    server: &Server,
+    request: Request,
+    route: &'static str,
+    translate: bool,
+    started: Instant,
+) -> Result<Response, ApiError> {
+    let form = Form { field: "file", route, max_files: 1 };
+    let (mut files, fields) = upload::read_fields(server, request, form, FIELDS, started).await?;
+    let model = server.worker.model()?;
+    let mut asked = read(&fields, &model)?;
+    asked.words.translate = translate;
+    let check = RecognizeOptions { language: asked.words.language.clone(), ..RecognizeOptions::default() };
+    model.options_check.check(&check)?;
+    let bytes = files.swap_remove(0).bytes; // never empty
+    if bytes.is_empty() {
+        return Err(CoreError::EmptyAudio.into());
+    }
+    let (waveform, _) = clip::decode(server, bytes).await?;
+    let duration_s = waveform.duration_s();
+    let words = asked.words.clone();
+    let work = move |engine: &mut dyn Engine| engine.transcribe(&waveform, &words);
+    let Answered { answer, .. } = server.worker.ask(duration_s, Admission::Refuse, work).await?;
+    Ok(written(&answer, &asked, duration_s))
+}
+
+fn read(fields: &[(&'static str, String)], model: &LoadedModel) -> Result<Asked, ApiError> {
+    let mut asked = Asked { segments: true, ..Asked::default() };
+    let (mut wants_words, mut wants_segments) = (false, false);
+    for (name, value) in fields {
+        let value = value.trim();
+        match *name {
+            "model" if ALIASES.contains(&value) || value == model.info.name || value.is_empty() => {}
+            "model" => return Err(ApiError::UnknownModel { served: model.info.name.clone() }),
+            "language" if !value.is_empty() => asked.words.language = Some(value.to_owned()),
+            "prompt" if !value.is_empty() => asked.words.prompt = Some(value.to_owned()),
+            "temperature" if !value.is_empty() => {
+                let allowed = || out_of_range("temperature", "0 to 1".to_owned());
+                let temperature: f32 = value.parse().map_err(|_| allowed())?;
+                asked.words.temperature =
+                    Some(temperature).filter(|t| (0.0..=1.0).contains(t)).ok_or_else(allowed)?.into();
+            }
+            "response_format" => {
+                asked.format = match value {
+                    "json" | "" => Format::Json,
+                    "text" => Format::Text,
+                    "srt" => Format::Srt,
+                    "verbose_json" => Format::VerboseJson,
+                    "vtt" => Format::Vtt,
+                    _ => {
+                        return Err(out_of_range("response_format", "json, text, srt, verbose_json or vtt".to_owned()));
+                    }
+                }
+            }
+            "timestamp_granularities[]" => match value {
+                "word" => wants_words = true,
+                "segment" => wants_segments = true,
+                _ => return Err(out_of_range("timestamp_granularities[]", "word or segment".to_owned())),
+            },
+            "stream" if value.eq_ignore_ascii_case("true") => {
+                return Err(out_of_range("stream", "false: this server writes a transcript in one piece".to_owned()));
+            }
+            _ => {}
+        }
+    }
+    if (wants_words || wants_segments) && asked.format != Format::VerboseJson {
+        return Err(out_of_range("timestamp_granularities[]", "only with response_format=verbose_json".to_owned()));
+    }
+    asked.words.segment_times = !matches!(asked.format, Format::Json | Format::Text);
+    asked.words.word_times = wants_words;
+    asked.segments = wants_segments || !wants_words;
+    Ok(asked)
+}
+
+fn written(transcript: &Transcript, asked: &Asked, duration_s: f64) -> Response {
+    let text = transcript.text.trim();
+    let plain = |body: String, kind: &'static str| ([(header::CONTENT_TYPE, kind)], body).into_response();
+    match asked.format {
+        Format::Json => Json(json!({"text": text})).into_response(),
+        Format::Text => plain(format!("{text}\n"), "text/plain; charset=utf-8"),
+        Format::Srt => plain(srt(&transcript.segments), "application/x-subrip; charset=utf-8"),
+        Format::Vtt => plain(vtt(&transcript.segments), "text/vtt; charset=utf-8"),
+        Format::VerboseJson => Json(verbose(transcript, asked, duration_s)).into_response(),
+    }
+}
+
+fn verbose(transcript: &Transcript, asked: &Asked, duration_s: f64) -> Value {
+    let mut body = json!({
+        "task": if asked.words.translate { "translate" } else { "transcribe" },
+        "language": transcript.language,
+        "duration": duration_s,
+        "text": transcript.text.trim(),
+    });
+    if asked.segments {
+        let segment = |(id, s): (usize, &Segment)| {
+            json!({
+                "id": id, "seek": s.seek, "start": s.start_s, "end": s.end_s, "text": s.text, "tokens": s.tokens,
+                "temperature": s.temperature, "avg_logprob": s.avg_logprob, "compression_ratio": s.compression_ratio,
+                "no_speech_prob": s.no_speech_prob,
+            })
+        };
+        body["segments"] = transcript.segments.iter().enumerate().map(segment).collect();
+    }
+    if asked.words.word_times {
+        let words = transcript.segments.iter().flat_map(|segment| &segment.words);
+        body["words"] = words.map(|w| json!({"word": w.text.trim(), "start": w.start_s, "end": w.end_s})).collect();
+    }
+    body
+}
+
+/// SubRip: numbered, hours always, a comma before the milliseconds.
+fn srt(segments: &[Segment]) -> String {
+    segments.iter().enumerate().fold(String::new(), |mut file, (at, segment)| {
+        let (start, end) = (clock(segment.start_s, true, ','), clock(segment.end_s, true, ','));
+        let _ = write!(file, "{}\n{start} --> {end}\n{}\n\n", at + 1, cue(&segment.text));
+        file
+    })
+}
+
+/// WebVTT: hours only where there are any.
+fn vtt(segments: &[Segment]) -> String {
+    segments.iter().fold("WEBVTT\n\n".to_owned(), |mut file, segment| {
+        let (start, end) = (clock(segment.start_s, false, '.'), clock(segment.end_s, false, '.'));
+        let _ = write!(file, "{start} --> {end}\n{}\n\n", cue(&segment.text));
+        file
+    })
+}
+
+/// A line of its own; an arrow in it would begin another cue.
+fn cue(text: &str) -> String {
+    text.trim().replace("-->", "->").replace(['\r', '\n'], " ")
+}
+
+fn clock(seconds: f64, always_hours: bool, point: char) -> String {
+    let ms = (seconds.max(0.0) * 1e3).round() as u64;
+    let (hours, minutes, rest) = (ms / 3_600_000, ms / 60_000 % 60, ms % 60_000);
+    let tail = format!("{minutes:02}:{:02}{point}{:03}", rest / 1000, rest % 1000);
+    if always_hours || hours > 0 { format!("{hours:02}:{tail}") } else { tail }
+}
+
+/// An error as OpenAI's clients read it.
+#[derive(Debug)]
+pub(crate) struct OpenAiError(ApiError);
+
+/// OpenAI's `error` object.
+#[derive(Debug, Serialize)]
+struct ErrorObject {
+    message: String,
+    r#type: &'static str,
+    param: Option<String>,
+    code: &'static str,
+}
+
+impl IntoResponse for OpenAiError {
+    fn into_response(self) -> Response {
+        let status = self.0.status();
+        let error = ErrorObject {
+            message: self.0.detail(),
+            r#type: if status.is_server_error() { "server_error" } else { "invalid_request_error" },
+            param: None,
+            code: self.0.code(),
+        };
+        self.0.response_with(|body| body["error"] = json!(error))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn segment(start_s: f64, end_s: f64, text: &str) -> Segment {
+        Segment { start_s, end_s, text: text.to_owned(), ..Segment::default() }
+    }
+
+    #[test]
+    fn subtitles_are_those_of_the_reference() {
+        // whisper/utils.py, WriteSRT and WriteVTT, on the same segments.
+        let segments = [segment(0.0, 7.6, " And so my fellow Americans"), segment(3661.5, 3662.0004, " a --> b\nc ")];
+        assert_eq!(
+            srt(&segments),
+            "1\n00:00:00,000 --> 00:00:07,600\nAnd so my fellow Americans\n\n2\n01:01:01,500 --> 01:01:02,000\na -> b c\n\n"
+        );
+        assert_eq!(
+            vtt(&segments),
+            "WEBVTT\n\n00:00.000 --> 00:07.600\nAnd so my fellow Americans\n\n01:01:01.500 --> 01:01:02.000\na -> b c\n\n"
+        );
+        assert_eq!((srt(&[]), vtt(&[])), (String::new(), "WEBVTT\n\n".to_owned()));
+    }
+}
