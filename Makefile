@@ -104,7 +104,7 @@ test: test-tools model ## All tests; installs what they need
 .PHONY: test-sdk
 test-sdk: sdk ## The npm package: types, units, the examples, an installed copy in empty projects; part of make test
 	cd js-sdk && npm run --silent check && npm test --silent
-	node --test examples/storefront/test/ examples/voice-assistant/
+	node --test examples/storefront/test/
 
 # The bundles that it tests are made by the program that the tests above built.
 .PHONY: test-browser

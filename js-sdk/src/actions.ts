@@ -14,7 +14,10 @@ export type Step =
   | { do: "reject"; recognition: Recognition };
 
 // What says yes and no to an open question: commands with that meaning, and plain words where there are words.
-const YES = new Set(["confirm_order", "continue"]);
+// "Place the order" is a yes on the way to the till, and to nothing else: said while the cart is about to be emptied, it is
+// a command of its own.
+const YES = new Set(["continue"]);
+const TO_THE_TILL = new Set(["checkout", "make_payment", "confirm_order"]);
 const NO = new Set(["go_back"]);
 const YES_WORDS = /^(aane|ane|yiw|yoo|yes|yeah|ok|okay|ɛyɛ|eye)[.!,]*$/iu;
 const NO_WORDS = /^(daabi|dabi|no|nope|gyae|stop)[.!,]*$/iu;
@@ -34,7 +37,7 @@ export class Actions {
       const said = recognition.transcription?.trim() ?? "";
       const { accepted, intent } = recognition;
       // The same command once more is a yes; it is also what people say who think that they were not heard.
-      if (YES_WORDS.test(said) || (accepted && (YES.has(intent) || intent === open.intent))) return this.answer(true);
+      if (YES_WORDS.test(said) || (accepted && (YES.has(intent) || intent === open.intent || (intent === "confirm_order" && TO_THE_TILL.has(open.intent))))) return this.answer(true);
       if (NO_WORDS.test(said) || (accepted && NO.has(intent))) return this.answer(false);
       // What was not understood leaves the question open; another command leaves it behind.
       if (!accepted) return [{ do: "reject", recognition }];

@@ -278,7 +278,7 @@ const isUnsure = ({ rejection }: Recognition) => rejection === "ambiguous" || re
 /** Errors that the other side would give as well. */
 function isTheCallers(error: unknown): boolean {
   const { code, status = 0 } = OkyeameError.of(error);
-  const ofTheClip = ["empty_audio", "malformed_audio", "audio_too_long", "invalid_samples", "invalid_parameter", "unsupported_language"];
+  const ofTheClip = ["empty_audio", "malformed_audio", "unsupported_audio", "audio_too_long", "invalid_samples", "invalid_parameter", "unsupported_language"];
   return ["aborted", "disposed"].includes(code) || ofTheClip.includes(code) || status === 422;
 }
 

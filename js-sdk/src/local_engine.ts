@@ -1,9 +1,10 @@
 // Recognition on this device, in a Web Worker: nothing that is said leaves it.
 
 import { type Capabilities, probeCapabilities } from "./capabilities.js";
-import { type Catalogue, checkOptions, type Progress, type ProgressOptions, type RecognizeOptions, type Sound, type SpeechEngine, type TextOptions } from "./engine.js";
+import { type Catalogue, checkOptions, type ProgressOptions, type RecognizeOptions, type Sound, type SpeechEngine, type TextOptions } from "./engine.js";
 import { OkyeameError } from "./errors.js";
 import type { ModelInfo, Recognition } from "./recognition.js";
+import { SharedWork } from "./shared_work.js";
 import { clipOf } from "./sound.js";
 import type { Answer, Loaded, Work } from "./worker/protocol.js";
 
@@ -40,11 +41,8 @@ export class LocalEngine implements SpeechEngine {
   #worker: Worker | undefined;
   #nextId = 1;
   #waiting = new Map<number, Waiting>();
-  #loading: Promise<void> | undefined;
-  /** Gives the loading up once nobody waits for it any more. */
-  #givingUp = new AbortController();
-  #waitingForLoading = 0;
-  #watchers = new Set<(progress: Progress) => void>();
+  #loading = new SharedWork();
+  #loadingWords = new SharedWork();
   #words = false;
   #disposed = false;
   #info: ModelInfo | undefined;
@@ -89,16 +87,9 @@ export class LocalEngine implements SpeechEngine {
   }
 
   /** Fetches the model and starts it; once, however often it is called. What was fetched before a failure is kept. */
-  async ready({ onProgress, signal }: ProgressOptions = {}): Promise<void> {
+  async ready(options: ProgressOptions = {}): Promise<void> {
     if (this.#disposed) throw disposed();
-    if (onProgress) this.#watchers.add(onProgress);
-    this.#waitingForLoading++;
-    try {
-      await orAborted((this.#loading ??= this.#begin()), signal);
-    } finally {
-      if (onProgress) this.#watchers.delete(onProgress);
-      if (--this.#waitingForLoading === 0 && signal?.aborted) this.#givingUp.abort(signal.reason);
-    }
+    await this.#loading.join((shared) => this.#start(shared), options);
   }
 
   async recognize(sound: Sound, options: RecognizeOptions = {}): Promise<Recognition> {
@@ -142,9 +133,11 @@ export class LocalEngine implements SpeechEngine {
   async loadWords(options: ProgressOptions = {}): Promise<void> {
     await this.ready(options);
     if (this.#words) return;
-    const { byteBudget } = this.#options;
-    this.#info = await this.#ask("words", { byteBudget }, options);
-    this.#words = true;
+    await this.#loadingWords.join(async (shared) => {
+      const { byteBudget } = this.#options;
+      this.#info = await this.#ask("words", { byteBudget }, shared);
+      this.#words = true;
+    }, options);
   }
 
   /** Bytes of WebAssembly memory that the engine has taken. */
@@ -171,19 +164,8 @@ export class LocalEngine implements SpeechEngine {
     return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
   }
 
-  async #begin(): Promise<void> {
-    this.#givingUp = new AbortController();
-    try {
-      await this.#start(this.#givingUp.signal);
-    } catch (error) {
-      this.#loading = undefined; // another call may do better
-      this.#end(error);
-      throw error;
-    }
-  }
-
   /** On the GPU if that can be trusted, else on the CPU. */
-  async #start(signal: AbortSignal): Promise<void> {
+  async #start(shared: Required<ProgressOptions>): Promise<void> {
     const { device = "auto" } = this.#options;
     const capabilities = await probeCapabilities();
     if (!capabilities.wasm) {
@@ -192,21 +174,20 @@ export class LocalEngine implements SpeechEngine {
     let reason = this.#gpuFailure ?? whyNoGpu(device, capabilities);
     if (!reason) {
       try {
-        return await this.#startOn("webgpu", device === "auto", signal);
+        return await this.#startOn("webgpu", device === "auto", shared);
       } catch (error) {
         // The bundle's own faults are the same on every device.
-        if (device === "webgpu" || signal.aborted || !GPU_ERRORS.includes((error as OkyeameError).code)) throw error;
+        if (device === "webgpu" || shared.signal.aborted || !GPU_ERRORS.includes((error as OkyeameError).code)) throw error;
         reason = (error as Error).message;
-        this.#end(error);
       }
     } else if (device === "webgpu" && !this.#gpuFailure) {
       throw new OkyeameError("device_unavailable", `the device 'webgpu' cannot be used: ${reason}`);
     }
-    await this.#startOn("wasm", false, signal);
+    await this.#startOn("wasm", false, shared);
     this.#device = { name: "wasm", reason };
   }
 
-  async #startOn(device: "wasm" | "webgpu", watched: boolean, signal: AbortSignal): Promise<void> {
+  async #startOn(device: "wasm" | "webgpu", watched: boolean, shared: Required<ProgressOptions>): Promise<void> {
     const worker =
       device === "webgpu"
         ? new Worker(new URL("./worker_webgpu.js", import.meta.url), { type: "module" })
@@ -214,6 +195,7 @@ export class LocalEngine implements SpeechEngine {
     worker.onmessage = ({ data }: MessageEvent<Answer>) => this.#answered(data);
     worker.onerror = (event) => {
       event.preventDefault();
+      if (this.#worker !== worker) return; // another has taken its place
       this.#end(new OkyeameError("engine_stopped", event.message || `the worker ${device} cannot be loaded`));
     };
     this.#worker = worker;
@@ -223,18 +205,25 @@ export class LocalEngine implements SpeechEngine {
       if (watched) timer = setTimeout(() => this.#end(tooSlow()), GPU_START_MS);
     };
     const { model, words = false, byteBudget } = this.#options;
-    const onProgress = (progress: Progress) => this.#watchers.forEach((watch) => watch(progress));
     const request = { manifest: String(model), words: words || this.#words, byteBudget };
-    const loaded = await this.#ask("load", request, { onProgress, signal }, onStarting).finally(() => clearTimeout(timer));
-    this.#info = loaded.info;
-    this.#device = loaded.device;
-    this.#words = request.words;
+    try {
+      const { info, device } = await this.#ask("load", request, shared, onStarting);
+      this.#info = info;
+      this.#device = device;
+      this.#words = request.words;
+    } catch (error) {
+      if (this.#worker === worker) this.#end(error); // a worker that could not load is of no use
+      throw error;
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   #restart(cause: string, onGpu: boolean) {
     this.#end(new OkyeameError("engine_restarting", cause));
     if (onGpu) this.#gpuFailure = `webgpu failed: ${cause}`;
-    this.#loading = undefined;
+    this.#loading.forget();
+    this.#loadingWords.forget();
     this.ready().catch(() => {}); // whoever asks next is told
   }
 
@@ -289,17 +278,6 @@ function whyNoGpu(device: "auto" | "wasm" | "webgpu", { webgpu, softwareGpu }: C
 }
 
 const disposed = () => new OkyeameError("disposed", "the engine was disposed of");
-
-/** A promise that is given up with a signal; what it waits for goes on. */
-function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (!signal) return promise;
-  const { promise: either, resolve, reject } = withResolvers<T>();
-  const onAbort = () => reject(OkyeameError.of(signal.reason));
-  if (signal.aborted) onAbort();
-  signal.addEventListener("abort", onAbort, { once: true });
-  promise.then(resolve, reject);
-  return either.finally(() => signal.removeEventListener("abort", onAbort));
-}
 
 /** `Promise.withResolvers`, which phones of 2023 do not have. */
 function withResolvers<T>() {

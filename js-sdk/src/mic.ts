@@ -359,6 +359,7 @@ export class OkyeameMic extends HTMLElement {
       microphone_denied: texts.microphone_denied,
       microphone_missing: texts.microphone_missing,
       network: texts.offline,
+      consent_missing: texts.dropped,
     };
     this.#say(own[error.code] ?? texts.failed);
     this.#emit("okyeame-error", { error });

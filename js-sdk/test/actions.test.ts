@@ -22,6 +22,11 @@ describe("actions by risk", () => {
     }
   });
 
+  test("to place the order is no yes to something else", () => {
+    expect(steps(new Actions(), heard("clear_cart", "confirm"), heard("confirm_order", "confirm"))).toEqual(["ask clear_cart", "drop clear_cart", "ask confirm_order"]);
+    expect(steps(new Actions(), heard("checkout", "confirm"), heard("confirm_order", "confirm"))).toEqual(["ask checkout", "act checkout"]);
+  });
+
   test("a no, by voice or touch, leaves it", () => {
     for (const no of [heard("go_back"), heard("unknown", "none", "Daabi"), heard("unknown", "none", "no!")]) {
       expect(steps(new Actions(), heard("clear_cart", "confirm"), no)).toEqual(["ask clear_cart", "drop clear_cart"]);

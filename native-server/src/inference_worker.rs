@@ -75,8 +75,10 @@ enum Ran {
     NobodyWaited,
 }
 
-/// A piece of work for the model, with its way back to whoever asked.
-type Work = Box<dyn FnOnce(&mut dyn Engine, Duration) -> Ran + Send>;
+/// A piece of work for the model. What it gives back sends the answer, once the books are kept: whoever has an answer finds
+/// it counted.
+type Work = Box<dyn FnOnce(&mut dyn Engine, Duration) -> (Ran, Reply) + Send>;
+type Reply = Box<dyn FnOnce() + Send>;
 
 struct Job {
     work: Work,
@@ -241,7 +243,7 @@ fn boxed<T: Send + 'static>(
 ) -> Work {
     Box::new(move |engine, queued| {
         if reply.is_closed() {
-            return Ran::NobodyWaited;
+            return (Ran::NobodyWaited, Box::new(|| {}));
         }
         let (ran, outcome) = match catch_unwind(AssertUnwindSafe(|| work(engine))) {
             Ok(Ok(answer)) => (Ran::Answered, Ok(Answered { answer, queued })),
@@ -254,15 +256,18 @@ fn boxed<T: Send + 'static>(
             }
             Err(panic) => (Ran::Faulted, Err(Failure::Panicked(panic_message(panic.as_ref())))),
         };
-        // A client that went meanwhile is no error.
-        let _ = reply.send(outcome);
-        ran
+        let send = move || {
+            // A client that went meanwhile is no error.
+            let _ = reply.send(outcome);
+        };
+        (ran, Box::new(send))
     })
 }
 
 fn run_job(shared: &Shared, engine: &mut dyn Engine, job: Job) {
     let started = Instant::now();
-    match (job.work)(engine, job.enqueued.elapsed()) {
+    let (ran, reply) = (job.work)(engine, job.enqueued.elapsed());
+    match ran {
         Ran::NobodyWaited => return,
         Ran::Answered => shared.faults_in_a_row.store(0, Ordering::Relaxed),
         Ran::Refused => {}
@@ -271,6 +276,7 @@ fn run_job(shared: &Shared, engine: &mut dyn Engine, job: Job) {
         }
     }
     count(shared, started.elapsed());
+    reply();
 }
 
 /// Updates the running mean. Only the model's thread writes it.

@@ -17,13 +17,23 @@ before(async () => {
 });
 after(() => server?.stop());
 
+/** Runs a program; the examples' own tests meet the server where these variables name one. */
 function run(command, args, cwd) {
-  const { status, stdout, stderr } = spawnSync(command, args, { cwd, encoding: "utf8", timeout: 60_000 });
+  const { NODE_TEST_CONTEXT: _, ...env } = { ...process.env, OKYEAME_SERVER: server.url, OKYEAME_CLIP: clip("tw_cart") };
+  const { status, stdout, stderr } = spawnSync(command, args, { cwd, env, encoding: "utf8", timeout: 120_000 });
   return { status, stdout, stderr };
 }
 
 for (const name of ["node-client", "voice-assistant"]) {
   before(() => execFileSync("npm", ["install", "--no-fund", "--no-audit", "--silent", "--no-package-lock"], { cwd: example(name), stdio: "pipe" }));
+}
+
+for (const name of ["node-client", "voice-assistant"]) {
+  test(`${name}'s own tests pass, against the real server too`, () => {
+    const { status, stdout, stderr } = run("node", ["--test"], example(name));
+    assert.equal(status, 0, stdout + stderr);
+    assert.match(stdout, /# skipped 0/);
+  });
 }
 
 test("node-client answers files, and says what is wrong with one", () => {

@@ -307,6 +307,18 @@ describe("when things fail", () => {
     assert.equal(code, "microphone_lost");
   }));
 
+  test("pressed again before anything was heard, it stops and complains of nothing", inShop({ from: () => speaking, settings: policy("local-only") }, async (page) => {
+    const events = await page.evaluate(async () => {
+      const listening = document.querySelector("okyeame-mic").engine.listen({ mode: "push" });
+      const events = [];
+      for (const name of ["intent", "error"]) listening.on(name, (detail) => events.push(detail.code ?? detail.intent));
+      listening.stop();
+      await listening.ended;
+      return events;
+    });
+    assert.deepEqual(events, []);
+  }));
+
   test("a microphone that hears nobody is given back", inShop({ from: () => speaking, settings: policy("local-only") }, async (page) => {
     const live = await page.evaluate(async () => {
       const get = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);

@@ -77,7 +77,10 @@ export class Listening extends EventTarget {
   /** Releases the microphone; what was said until now is still recognised. */
   stop(): void {
     const push = this.options.mode !== "hands-free";
-    if (!this.#released && (push || this.#endpointer.speaking)) this.#recognize(this.#endpointer.take());
+    if (!this.#released && (push || this.#endpointer.speaking)) {
+      const samples = this.#endpointer.take();
+      if (samples.length) this.#recognize(samples); // nothing was heard before the microphone was open
+    }
     this.#release();
   }
 
@@ -93,7 +96,10 @@ export class Listening extends EventTarget {
       const vad = import("./vad_bundle.js").then(({ loadVad }) => loadVad()).catch(() => undefined);
       const events = { onFrame: this.#onFrame, onLost: (error: OkyeameError) => this.#fail(error) };
       const capture = await openMicrophone(events, this.options.deviceId);
-      if (this.#released) return capture.release();
+      if (this.#released) {
+        void vad.then((detector) => detector?.dispose());
+        return capture.release();
+      }
       this.#capture = capture;
       this.#vad = await vad;
       if (this.#released) return this.#vad?.dispose();
