@@ -230,7 +230,8 @@ export class AutoEngine implements SpeechEngine {
     let outcome: Outcome;
     try {
       answer = await ask(first.where);
-      outcome = isUnsure(answer) ? "unsure" : "answered";
+      if (!isUnsure(answer)) return withReceipt(answer, first.why, sent.bytes);
+      outcome = "unsure";
     } catch (thrown) {
       if (isTheCallers(thrown)) throw thrown;
       error = thrown;

@@ -85,7 +85,7 @@ export class OkyeameMic extends HTMLElement {
   connectedCallback(): void {
     this.#state("idle");
     this.#write();
-    if (this.hasAttribute("server") || this.hasAttribute("model")) void this.#start();
+    if (this.#namesSomebody) void this.#start();
   }
 
   disconnectedCallback(): void {
@@ -103,7 +103,7 @@ export class OkyeameMic extends HTMLElement {
       this.#listening?.stop();
     } else if (name === "server" || name === "model") {
       this.#reset();
-      if (this.hasAttribute("server") || this.hasAttribute("model")) void this.#start();
+      if (this.#namesSomebody) void this.#start();
     }
     this.#write();
   }
@@ -158,9 +158,8 @@ export class OkyeameMic extends HTMLElement {
     try {
       const okyeame = await this.#start();
       if (!okyeame || this.#listening) return;
-      const hands = this.getAttribute("mode") === "hands-free";
       const options = {
-        mode: hands ? ("hands-free" as const) : ("push" as const),
+        mode: this.#handsFree ? ("hands-free" as const) : ("push" as const),
         words: this.hasAttribute("words"),
         ...(this.#catalogue && { catalogue: this.#catalogue }),
       };
@@ -199,7 +198,7 @@ export class OkyeameMic extends HTMLElement {
 
   async #start(): Promise<Okyeame | undefined> {
     const [server, model, policy, device] = ["server", "model", "policy", "device"].map((name) => this.getAttribute(name));
-    if (!this.#okyeame && !server && !model) {
+    if (!this.#okyeame && !this.#namesSomebody) {
       this.#failed(new OkyeameError("no_engine", "<okyeame-mic> has nobody to ask: give it a server, a model, or an engine"));
       return undefined;
     }
@@ -253,9 +252,9 @@ export class OkyeameMic extends HTMLElement {
       case "ask":
         this.#sound("ask");
         this.#say("");
-        this.#openQuestion(fill(texts.ask, { command }), texts.yes, texts.no);
+        this.#ask(recognition);
         // hands are free, or would be reached for: the answer may be spoken
-        if (this.getAttribute("mode") !== "hands-free") queueMicrotask(() => this.#listenForAnswer());
+        if (!this.#handsFree) queueMicrotask(() => this.#listenForAnswer());
         break;
       case "drop":
         this.#say(texts.dropped);
@@ -263,9 +262,15 @@ export class OkyeameMic extends HTMLElement {
       case "reject":
         this.#sound("rejected");
         this.#say(texts[recognition.rejection ?? "out_of_scope"]);
-        if (this.#actions.question) this.#openQuestion(fill(texts.ask, { command: nameOf(this.#actions.question.intent, this.language) }), texts.yes, texts.no);
+        if (this.#actions.question) this.#ask(this.#actions.question);
         break;
     }
+  }
+
+  /** Shows the question for a yes. */
+  #ask({ intent }: Recognition): void {
+    const { texts } = this;
+    this.#openQuestion(fill(texts.ask, { command: nameOf(intent, this.language) }), texts.yes, texts.no);
   }
 
   /** Once what is being heard is done with: the microphone opens again for a yes or a no. */
@@ -404,6 +409,15 @@ export class OkyeameMic extends HTMLElement {
 
   #sound(name: Parameters<typeof play>[0]): void {
     if (!this.hasAttribute("quiet")) play(name);
+  }
+
+  /** Whether the page says who answers. */
+  get #namesSomebody(): boolean {
+    return Boolean(this.getAttribute("server") || this.getAttribute("model"));
+  }
+
+  get #handsFree(): boolean {
+    return this.getAttribute("mode") === "hands-free";
   }
 
   get #input(): HTMLInputElement {

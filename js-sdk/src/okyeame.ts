@@ -3,6 +3,7 @@
 import { AutoEngine, type AutoOptions } from "./auto_engine.js";
 import { Listening, type ListenOptions } from "./microphone/listening.js";
 import { ModelCache } from "./model_cache.js";
+import { addressOf } from "./remote_engine.js";
 
 export interface OkyeameOptions extends AutoOptions {
   signal?: AbortSignal;
@@ -38,7 +39,5 @@ export class Okyeame extends AutoEngine {
 function withModel(options: AutoOptions): AutoOptions {
   const { model, server, policy } = options;
   if (model || !server || policy === "remote-only" || typeof document === "undefined") return options;
-  const base = new URL(server, document.baseURI);
-  if (!base.pathname.endsWith("/")) base.pathname += "/";
-  return { ...options, model: new URL("models/default/manifest.json", base) };
+  return { ...options, model: new URL("models/default/manifest.json", addressOf(server)) };
 }

@@ -90,6 +90,9 @@ function localTrouble({ capabilities, model }: Situation): Reason | undefined {
   return undefined;
 }
 
+/** A model that is not here and cannot be fetched is none. */
+const isOutOfReach = ({ model, network }: Situation) => !model.ready && !network.online && model.missingBytes !== 0;
+
 /** Why the server cannot be asked; nothing if it can. */
 function remoteTrouble({ server, consent, network }: Situation): Reason | undefined {
   if (!server) return "no_server";
@@ -107,16 +110,14 @@ function isSlow({ history: { localMs, remoteMs }, limits }: Situation): boolean 
 
 /** Where the next command is answered. */
 export function choose(situation: Situation): Choice {
-  const { policy, model, consent, history, network } = situation;
+  const { policy, model, consent, history } = situation;
   const local = localTrouble(situation);
   const remote = remoteTrouble(situation);
   const here = (why: Reason): Choice => ({ where: "local", why, ask: false });
   const there = (why: Reason): Choice => ({ where: "remote", why, ask: consent === "not_asked" });
   const nobody = (why: Reason): Choice => ({ where: "none", why, ask: false });
 
-  // A model that is not here and cannot be fetched is none.
-  const unreachable = !model.ready && !network.online && model.missingBytes !== 0;
-  const hereOrNot = local ?? (unreachable ? "offline" : undefined);
+  const hereOrNot = local ?? (isOutOfReach(situation) ? "offline" : undefined);
 
   switch (policy) {
     case "local-only":
@@ -142,7 +143,7 @@ export type Outcome = "answered" | "unsure" | "failed";
 
 /** Whether the other side is asked as well, after the first answer or failure. */
 export function chooseSecond(situation: Situation, first: "local" | "remote", outcome: Outcome): Choice | undefined {
-  const { policy, model, consent } = situation;
+  const { policy, consent } = situation;
   if (outcome === "answered" || policy === "local-only" || policy === "remote-only") return undefined;
   if (first === "local") {
     if (remoteTrouble(situation)) return undefined;
@@ -153,14 +154,13 @@ export function chooseSecond(situation: Situation, first: "local" | "remote", ou
   if (localTrouble(situation)) return undefined;
   // A second opinion is had for nothing if the model is here; for a failure it is worth loading.
   if (outcome === "unsure") return undefined; // the server has the words as well: this device knows no better
-  const unreachable = !model.ready && !situation.network.online && model.missingBytes !== 0;
-  return unreachable ? undefined : { where: "local", why: "server_failed", ask: false };
+  return isOutOfReach(situation) ? undefined : { where: "local", why: "server_failed", ask: false };
 }
 
 /** Whether the model is fetched before anybody asks for it. */
-export function downloadsUnasked({ policy, capabilities, network, battery, model, limits }: Situation): boolean {
-  if (policy === "remote-only" || model.ready || !model.known || model.failed || !capabilities.wasm) return false;
-  if (capabilities.memoryGiB !== undefined && capabilities.memoryGiB < MIN_MEMORY_GIB) return false;
+export function downloadsUnasked(situation: Situation): boolean {
+  const { policy, capabilities, network, battery, model, limits } = situation;
+  if (policy === "remote-only" || model.ready || localTrouble(situation)) return false;
   if (model.missingBytes === 0) return true; // all is here: it only has to be started
   if (policy === "remote-first" || !network.online) return false;
   if (battery && !battery.charging && battery.level < 0.15) return false;

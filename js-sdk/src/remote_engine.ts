@@ -31,13 +31,7 @@ export class RemoteEngine implements SpeechEngine {
 
   constructor(options: RemoteOptions) {
     this.#options = options;
-    try {
-      const server = new URL(options.server, globalThis.document?.baseURI);
-      if (!server.pathname.endsWith("/")) server.pathname += "/";
-      this.#server = server;
-    } catch (cause) {
-      throw new OkyeameError("invalid_parameter", `server: an address such as https://voice.shop.example, not '${options.server}'`, { cause });
-    }
+    this.#server = addressOf(options.server);
   }
 
   /** Resolves when the server can answer: a server that is loading its model is waited for. */
@@ -122,6 +116,17 @@ export class RemoteEngine implements SpeechEngine {
         reject(OkyeameError.of(ended.reason));
       });
     }).finally(release);
+  }
+}
+
+/** A server's address, under which its routes lie. */
+export function addressOf(server: string | URL): URL {
+  try {
+    const address = new URL(server, globalThis.document?.baseURI);
+    if (!address.pathname.endsWith("/")) address.pathname += "/";
+    return address;
+  } catch (cause) {
+    throw new OkyeameError("invalid_parameter", `server: an address such as https://voice.shop.example, not '${server}'`, { cause });
   }
 }
 

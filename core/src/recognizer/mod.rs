@@ -234,16 +234,13 @@ impl Recognizer {
             return Err(Error::InvalidParameter { name: "text", allowed });
         }
         let started = Instant::now();
-        let mut words = Words::new(&check.language(options.language.as_deref())?);
+        // No decoder wrote them: they are the customer's own.
+        let words = Words::new(&check.language(options.language.as_deref())?);
         let ranking =
             self.phrases.rank_with(&[Heard { language: DEFAULT_LANGUAGE, text }], options.catalogue.as_deref());
         let timings = TimingsMs { intent: ms_since(started), ..TimingsMs::default() };
-        words.text = Some((words.language.clone().unwrap_or_else(|| DEFAULT_LANGUAGE.to_owned()), text.to_owned()));
-        let mut answer = self.answer(words, self.in_own_labels(ranking.into()), options, timings);
-        // No decoder wrote them: they are the customer's own.
-        answer.transcription = Some(text.to_owned());
-        answer.whisper_info.decode_language = None;
-        Ok(answer)
+        let answer = self.answer(words, self.in_own_labels(ranking.into()), options, timings);
+        Ok(Recognition { transcription: Some(text.to_owned()), ..answer })
     }
 
     /// A verdict over the built-in intents as one over this model's labels.

@@ -1,7 +1,7 @@
 //! `okyeame eval`: what a head can do, measured on clips that it was not trained on.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use okyeame_core::Error as CoreError;
@@ -240,10 +240,25 @@ fn describe(evaluation: &mut Evaluation, args: &Args, recognizer: &Recognizer, b
     }
 }
 
-/// As it was typed, by the program's own name.
+/// As it was typed, by the program's own name, without this machine's own paths.
 fn command_line() -> String {
     let quoted = |arg: String| if arg.contains([' ', '\'', '"']) { format!("{arg:?}") } else { arg };
-    std::iter::once("okyeame".to_owned()).chain(std::env::args().skip(1).map(quoted)).collect::<Vec<_>>().join(" ")
+    let args = std::env::args().skip(1).map(|arg| publishable(&arg)).map(quoted);
+    std::iter::once("okyeame".to_owned()).chain(args).collect::<Vec<_>>().join(" ")
+}
+
+/// An absolute path by its last two names: a card is published, and where its folders lay is nobody's business.
+fn publishable(arg: &str) -> String {
+    let (option, value) = match arg.split_once('=') {
+        Some((option, value)) if option.starts_with("--") => (format!("{option}="), value),
+        _ => (String::new(), arg),
+    };
+    let path = Path::new(value);
+    if !path.is_absolute() {
+        return arg.to_owned();
+    }
+    let names: Vec<_> = path.iter().skip(1).map(|name| name.to_string_lossy()).collect();
+    option + &names[names.len().saturating_sub(2)..].join("/")
 }
 
 /// Cores and processor.
@@ -262,4 +277,19 @@ fn machine() -> String {
 fn today() -> String {
     let date = time::OffsetDateTime::now_utc().date();
     format!("{:04}-{:02}-{:02}", date.year(), u8::from(date.month()), date.day())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(unix)]
+    fn a_card_names_no_folders_of_this_machine() {
+        assert_eq!(publishable("/home/ama/work/models/whisper-base"), "models/whisper-base");
+        assert_eq!(publishable("--base=/home/ama/models/whisper-base/"), "--base=models/whisper-base");
+        for same in ["--base", "models/whisper-base", "--title", "a=/b", "1/2", ""] {
+            assert_eq!(publishable(same), same);
+        }
+    }
 }

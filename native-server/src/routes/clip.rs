@@ -33,13 +33,23 @@ pub(crate) async fn recognize(
     admission: Admission,
     started: Instant,
 ) -> Result<Recognition, ApiError> {
-    let limit = server.config.request_timeout();
-    let deadline = tokio::time::Instant::from_std(started + limit);
-    let answer = tokio::time::timeout_at(deadline, recognize_unbounded(server, file, options, admission, started))
+    let work = recognize_unbounded(server, file, options, admission, started);
+    counted(server, started, |recognition: &Recognition| recognition.cached, work).await
+}
+
+/// Work within the server's time limit, counted from `started`, and in the statistics.
+pub(super) async fn counted<T>(
+    server: &Server,
+    started: Instant,
+    is_cached: impl Fn(&T) -> bool,
+    work: impl Future<Output = Result<T, ApiError>>,
+) -> Result<T, ApiError> {
+    let deadline = tokio::time::Instant::from_std(started + server.config.request_timeout());
+    let answer = tokio::time::timeout_at(deadline, work)
         .await
         .unwrap_or(Err(ApiError::Timeout { limit_s: server.config.request_timeout_s }));
     match &answer {
-        Ok(recognition) => server.stats.succeeded(started.elapsed(), recognition.cached),
+        Ok(answer) => server.stats.succeeded(started.elapsed(), is_cached(answer)),
         Err(_) => server.stats.failed(),
     }
     answer

@@ -80,15 +80,7 @@ pub(crate) async fn models(State(server): State<Arc<Server>>) -> Result<Json<Val
 
 async fn answer(server: &Server, request: Request, route: &'static str, translate: bool) -> Result<Response, ApiError> {
     let started = Instant::now();
-    let limit = server.config.request_timeout();
-    let answer = tokio::time::timeout(limit, transcribe(server, request, route, translate, started))
-        .await
-        .unwrap_or(Err(ApiError::Timeout { limit_s: server.config.request_timeout_s }));
-    match &answer {
-        Ok(_) => server.stats.succeeded(started.elapsed(), false),
-        Err(_) => server.stats.failed(),
-    }
-    answer
+    clip::counted(server, started, |_| false, transcribe(server, request, route, translate, started)).await
 }
 
 async fn transcribe(
@@ -128,10 +120,9 @@ fn read(fields: &[(&'static str, String)], model: &LoadedModel) -> Result<Asked,
             "language" if !value.is_empty() => asked.words.language = Some(value.to_owned()),
             "prompt" if !value.is_empty() => asked.words.prompt = Some(value.to_owned()),
             "temperature" if !value.is_empty() => {
+                let temperature = value.parse().ok().filter(|t| (0.0..=1.0).contains(t));
                 let allowed = || out_of_range("temperature", "0 to 1".to_owned());
-                let temperature: f32 = value.parse().map_err(|_| allowed())?;
-                asked.words.temperature =
-                    Some(temperature).filter(|t| (0.0..=1.0).contains(t)).ok_or_else(allowed)?.into();
+                asked.words.temperature = Some(temperature.ok_or_else(allowed)?);
             }
             "response_format" => {
                 asked.format = match value {

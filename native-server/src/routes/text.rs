@@ -18,7 +18,7 @@ use crate::error::ApiError;
 use crate::inference_worker::Answered;
 use crate::queue::Admission;
 use crate::request_id;
-use crate::routes::clip::{RUN_REASON, millis};
+use crate::routes::clip::{RUN_REASON, counted, millis};
 use crate::routes::upload::parse_catalogue;
 use crate::state::Server;
 
@@ -42,15 +42,7 @@ pub(crate) async fn text(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Recognition>, ApiError> {
     let started = Instant::now();
-    let limit = server.config.request_timeout();
-    let answer = tokio::time::timeout(limit, answer(&server, body, started))
-        .await
-        .unwrap_or(Err(ApiError::Timeout { limit_s: server.config.request_timeout_s }));
-    match &answer {
-        Ok(_) => server.stats.succeeded(started.elapsed(), false),
-        Err(_) => server.stats.failed(),
-    }
-    answer.map(Json)
+    counted(&server, started, |_| false, answer(&server, body, started)).await.map(Json)
 }
 
 async fn answer(
