@@ -40,6 +40,13 @@ pub struct ServerConfig {
     pub queue_audio_s: f64,
     /// Seconds until a request (of a batch: each file, from its turn on) is answered with 504.
     pub request_timeout_s: f64,
+    /// Connections that are open together; more wait until one ends. Half of the 1024 files that a process may usually have
+    /// open: the rest is for the model, the log and the pages.
+    pub max_connections: usize,
+    /// Seconds in which a request's header must be there; an idle connection is closed after as many.
+    pub header_timeout_s: f64,
+    /// Seconds that a client may send nothing of a body that it began (then 408), or take nothing of its answer.
+    pub io_timeout_s: f64,
     /// Bytes of cached answers; 0 turns the cache off.
     pub cache_bytes: u64,
     /// Seconds that a cached answer lives.
@@ -64,6 +71,9 @@ impl Default for ServerConfig {
             queue_len: 64,
             queue_audio_s: 3600.0,
             request_timeout_s: 60.0,
+            max_connections: 512,
+            header_timeout_s: 10.0,
+            io_timeout_s: 10.0,
             cache_bytes: 64 * 1024 * 1024,
             cache_ttl_s: 3600,
             threads: available_threads(),
@@ -72,12 +82,16 @@ impl Default for ServerConfig {
 }
 
 impl ServerConfig {
-    /// [`Self::request_timeout_s`] as a duration. A number that is none (negative, NaN, more than a
-    /// year) counts as one year.
+    /// [`Self::request_timeout_s`] as a [`duration`].
     pub(crate) fn request_timeout(&self) -> Duration {
-        const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
-        Duration::try_from_secs_f64(self.request_timeout_s).unwrap_or(YEAR).min(YEAR)
+        duration(self.request_timeout_s)
     }
+}
+
+/// Seconds as a duration. A number that is none (negative, NaN, more than a year) counts as one year.
+pub(crate) fn duration(seconds: f64) -> Duration {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    Duration::try_from_secs_f64(seconds).unwrap_or(YEAR).min(YEAR)
 }
 
 /// The cores that this process may use.

@@ -33,6 +33,8 @@ pub(crate) enum ApiError {
     MalformedBody { reason: String },
     #[error("the body is not the JSON that this route takes, like {{\"text\": \"Fa yei to cart no mu\"}}: {reason}")]
     InvalidJson { reason: String },
+    #[error("the rest of the body did not come: for {limit_s} s nothing was sent")]
+    BodyTooSlow { limit_s: f64 },
     #[error("the body is larger than the limit of {limit_bytes} bytes")]
     BodyTooLarge { limit_bytes: usize },
     #[error("the {reason}")]
@@ -78,6 +80,7 @@ fn status_of(code: &str) -> StatusCode {
         }
         "not_found" | "unknown_model" => StatusCode::NOT_FOUND,
         "method_not_allowed" => StatusCode::METHOD_NOT_ALLOWED,
+        "body_timeout" => StatusCode::REQUEST_TIMEOUT,
         "audio_too_long" | "body_too_large" | "catalogue_too_large" => StatusCode::PAYLOAD_TOO_LARGE,
         "unsupported_audio" => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         "invalid_parameter" | "unsupported_language" | "too_many_files" | "invalid_catalogue" => {
@@ -98,6 +101,7 @@ impl ApiError {
             Self::MissingFile { .. } => "missing_file",
             Self::NotMultipart { .. } => "not_multipart",
             Self::MalformedBody { .. } | Self::InvalidJson { .. } => "malformed_body",
+            Self::BodyTooSlow { .. } => "body_timeout",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::InvalidCatalogue { .. } => "invalid_catalogue",
             Self::CatalogueTooLarge { .. } => "catalogue_too_large",
@@ -184,7 +188,7 @@ mod tests {
 
     #[test]
     fn each_code_has_the_status_of_the_contract() {
-        let cases: [(ApiError, u16, &str); 19] = [
+        let cases: [(ApiError, u16, &str); 20] = [
             (CoreError::EmptyAudio.into(), 400, "empty_audio"),
             (CoreError::MalformedAudio { reason: "x".into() }.into(), 400, "malformed_audio"),
             (CoreError::InvalidSamples { count: 1 }.into(), 400, "invalid_samples"),
@@ -192,6 +196,7 @@ mod tests {
             (ApiError::MalformedBody { reason: "x".into() }, 400, "malformed_body"),
             (ApiError::NotFound, 404, "not_found"),
             (ApiError::MethodNotAllowed, 405, "method_not_allowed"),
+            (ApiError::BodyTooSlow { limit_s: 1.0 }, 408, "body_timeout"),
             (CoreError::AudioTooLong { limit_s: 1.0 }.into(), 413, "audio_too_long"),
             (ApiError::BodyTooLarge { limit_bytes: 1 }, 413, "body_too_large"),
             (ApiError::CatalogueTooLarge { limit_bytes: 1 }, 413, "catalogue_too_large"),

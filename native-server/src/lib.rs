@@ -2,12 +2,13 @@
 //! one machine.
 //!
 //! Read in this order: `engine` (what is needed of a model), `inference_worker` and `queue` (the model on
-//! its thread), `routes` (what a client sees), `error` (what it sees when something goes wrong), `cli`.
+//! its thread), `connections` and `routes` (what a client sees), `error` (what it sees when something goes wrong), `cli`.
 //! Not for another process to build on: what is public here is what the tests and the binary need.
 
 mod answer_cache;
 pub mod cli;
 pub mod config;
+mod connections;
 pub mod engine;
 mod error;
 mod inference_worker;
@@ -21,5 +22,6 @@ mod routes;
 mod state;
 mod stats;
 
+pub use connections::serve;
 pub use routes::app;
 pub use state::Server;

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::HeaderValue;
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 use crate::cli::recognize::catalogue;
 use crate::cli::{CliError, ComputeArgs, ModelArgs, limit_threads, load};
 use crate::config::ServerConfig;
+use crate::connections;
 use crate::engine::Engine;
 use crate::logging;
 use crate::routes::app;
@@ -72,6 +72,15 @@ pub(crate) struct Args {
     /// How long a request may take, seconds; beyond that, 504.
     #[arg(long, value_name = "SECONDS", default_value_t = ServerConfig::default().request_timeout_s, value_parser = positive)]
     request_timeout_s: f64,
+    /// How many connections may be open together; more wait until one ends.
+    #[arg(long, value_name = "N", default_value_t = ServerConfig::default().max_connections)]
+    max_connections: usize,
+    /// In how many seconds a request's header must be there. An idle connection is closed after as many.
+    #[arg(long, value_name = "SECONDS", default_value_t = ServerConfig::default().header_timeout_s, value_parser = positive)]
+    header_timeout_s: f64,
+    /// How many seconds a client may send nothing of a body that it began (then 408), or take nothing of its answer.
+    #[arg(long, value_name = "SECONDS", default_value_t = ServerConfig::default().io_timeout_s, value_parser = positive)]
+    io_timeout_s: f64,
     /// The size of the cache of answers, bytes; 0 turns it off.
     #[arg(long, value_name = "BYTES", default_value_t = ServerConfig::default().cache_bytes)]
     cache_bytes: u64,
@@ -118,6 +127,9 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, CliError> {
         max_batch_files: args.max_batch_files.max(1),
         queue_len: args.queue_len,
         request_timeout_s: args.request_timeout_s,
+        max_connections: args.max_connections.max(1),
+        header_timeout_s: args.header_timeout_s,
+        io_timeout_s: args.io_timeout_s,
         cache_bytes: args.cache_bytes,
         cache_ttl_s: args.cache_ttl_s,
         threads,
@@ -159,11 +171,7 @@ async fn serve(config: ServerConfig, compute: ComputeArgs) -> Result<ExitCode, C
     };
     tokio::spawn(announce(Arc::clone(&server), address.to_string()));
 
-    // Answers are small: send them at once.
-    let listener = listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    });
-    let serving = axum::serve(listener, app(Arc::clone(&server))).with_graceful_shutdown(stop);
+    let serving = connections::serve(listener, app(Arc::clone(&server)), &server.config, stop);
     let out_of_patience = async {
         stopping.notified().await;
         tokio::select! {
@@ -172,7 +180,7 @@ async fn serve(config: ServerConfig, compute: ComputeArgs) -> Result<ExitCode, C
         }
     };
     tokio::select! {
-        served = serving.into_future() => served.map_err(CliError::io("serving"))?,
+        () = serving => {}
         () = out_of_patience => tracing::warn!("stopping now: some connections were still open"),
     }
     if let Err(why) = loaded_so_far(&server) {

@@ -25,6 +25,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::connections;
 use crate::error::ApiError;
 use crate::inference_worker::panic_message;
 use crate::request_id;
@@ -58,6 +59,7 @@ pub fn app(server: Arc<Server>) -> Router {
     api.merge(models)
         .fallback(files::site)
         .layer(DefaultBodyLimit::max(max_body_bytes))
+        .layer(connections::body_timeout(&server.config))
         // Last is outermost: a panic in a handler is answered like any other error, with its request id.
         .layer(CatchPanicLayer::custom(handler_panicked))
         .layer(middleware::from_fn(request_id::layer))

@@ -5,9 +5,7 @@ use std::time::Instant;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
-use axum::http::StatusCode;
+use axum::extract::{FromRequest, Request, State};
 use okyeame_core::intent::catalogue::{Catalogue, MAX_CATALOGUE_BYTES};
 use okyeame_core::{Recognition, RecognizeOptions, RunWhere};
 use serde::Deserialize;
@@ -19,7 +17,7 @@ use crate::inference_worker::Answered;
 use crate::queue::Admission;
 use crate::request_id;
 use crate::routes::clip::{RUN_REASON, counted, millis};
-use crate::routes::upload::parse_catalogue;
+use crate::routes::upload::{parse_catalogue, unread};
 use crate::state::Server;
 
 /// The route's name.
@@ -37,25 +35,16 @@ struct Written {
 }
 
 /// Answers one text.
-pub(crate) async fn text(
-    State(server): State<Arc<Server>>,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Recognition>, ApiError> {
+pub(crate) async fn text(State(server): State<Arc<Server>>, request: Request) -> Result<Json<Recognition>, ApiError> {
     let started = Instant::now();
-    counted(&server, started, |_| false, answer(&server, body, started)).await.map(Json)
+    counted(&server, started, |_| false, answer(&server, request, started)).await.map(Json)
 }
 
-async fn answer(
-    server: &Server,
-    body: Result<Bytes, BytesRejection>,
-    started: Instant,
-) -> Result<Recognition, ApiError> {
+async fn answer(server: &Server, request: Request, started: Instant) -> Result<Recognition, ApiError> {
     server.accepts_work()?;
     let model = server.worker.model()?;
-    let body = body.map_err(|refused| match refused.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::BodyTooLarge { limit_bytes: server.config.max_body_bytes },
-        _ => ApiError::MalformedBody { reason: "it was cut off".to_owned() },
-    })?;
+    let body = Bytes::from_request(request, &()).await;
+    let body = body.map_err(|refused| unread(refused.status(), &refused, &server.config))?;
     let written: Written = serde_json::from_slice(&body).map_err(|error| ApiError::InvalidJson {
         // serde's sentence may quote the client's own bytes: cut, and without control characters
         reason: error.to_string().chars().filter(|c| !c.is_control()).take(200).collect(),

@@ -4,17 +4,20 @@
 //! comes in the form alone, as text or as a file, and stands instead of the server's own. Names that are not known are
 //! passed over. The body's size is bounded by axum's `DefaultBodyLimit`, the number of files here.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
-use axum::extract::multipart::{Field, MultipartError};
+use axum::extract::multipart::Field;
 use axum::extract::{FromRequest, Multipart, Query, Request};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use futures::StreamExt;
 use okyeame_core::intent::catalogue::{Catalogue, MAX_CATALOGUE_BYTES};
 use okyeame_core::{Error as CoreError, RecognizeOptions};
+use tower_http::timeout::TimeoutError;
 
+use crate::config::ServerConfig;
 use crate::error::ApiError;
 use crate::state::Server;
 
@@ -153,29 +156,29 @@ async fn read_form(
     if !is_multipart(request.headers()) {
         return Err(ApiError::NotMultipart { field: form.field, route: form.route });
     }
-    let limit_bytes = server.config.max_body_bytes;
+    let config = &server.config;
     let mut multipart = Multipart::from_request(request, &())
         .await
         .map_err(|_| ApiError::MalformedBody { reason: "its Content-Type names no boundary".to_owned() })?;
 
     let mut files = Vec::new();
-    while let Some(field) = multipart.next_field().await.map_err(|error| body_error(&error, limit_bytes))? {
+    while let Some(field) = multipart.next_field().await.map_err(|error| unread(error.status(), &error, config))? {
         match field.name() {
             Some("file" | "files") => {
                 if files.len() == form.max_files {
                     return Err(too_many_files(form));
                 }
                 let filename = echoed_filename(field.file_name().unwrap_or_default());
-                let bytes = field.bytes().await.map_err(|error| body_error(&error, limit_bytes))?;
+                let bytes = field.bytes().await.map_err(|error| unread(error.status(), &error, config))?;
                 files.push(UploadedFile { filename, bytes });
             }
             name => match fields.known(name) {
                 Some("catalogue") => {
-                    if let Some(catalogue) = catalogue(field, limit_bytes).await? {
+                    if let Some(catalogue) = catalogue(field, config).await? {
                         fields.take_catalogue(catalogue);
                     }
                 }
-                Some(name) => fields.take(name, &text(field, name, limit_bytes).await?)?,
+                Some(name) => fields.take(name, &text(field, name, config).await?)?,
                 None => {} // read past by the next `next_field`
             },
         }
@@ -192,16 +195,16 @@ fn too_many_files(form: Form) -> ApiError {
 }
 
 /// Reads a text field.
-async fn text(field: Field<'_>, name: &'static str, limit_bytes: usize) -> Result<String, ApiError> {
+async fn text(field: Field<'_>, name: &'static str, config: &ServerConfig) -> Result<String, ApiError> {
     let too_long = || out_of_range(name, format!("at most {MAX_TEXT_BYTES} bytes of text"));
-    let bytes = bounded(field, MAX_TEXT_BYTES, limit_bytes).await?.ok_or_else(too_long)?;
+    let bytes = bounded(field, MAX_TEXT_BYTES, config).await?.ok_or_else(too_long)?;
     String::from_utf8(bytes).map_err(|_| out_of_range(name, "text in UTF-8".to_owned()))
 }
 
 /// Reads a catalogue; a blank one is none.
-async fn catalogue(field: Field<'_>, limit_bytes: usize) -> Result<Option<Arc<Catalogue>>, ApiError> {
+async fn catalogue(field: Field<'_>, config: &ServerConfig) -> Result<Option<Arc<Catalogue>>, ApiError> {
     let too_large = ApiError::CatalogueTooLarge { limit_bytes: MAX_CATALOGUE_BYTES };
-    let bytes = bounded(field, MAX_CATALOGUE_BYTES, limit_bytes).await?.ok_or(too_large)?;
+    let bytes = bounded(field, MAX_CATALOGUE_BYTES, config).await?.ok_or(too_large)?;
     if bytes.trim_ascii().is_empty() {
         return Ok(None);
     }
@@ -218,9 +221,9 @@ pub(super) async fn parse_catalogue(bytes: Vec<u8>) -> Result<Arc<Catalogue>, Ap
 }
 
 /// Reads a field; `None` if it is longer than `max_bytes`.
-async fn bounded(mut field: Field<'_>, max_bytes: usize, limit_bytes: usize) -> Result<Option<Vec<u8>>, ApiError> {
+async fn bounded(mut field: Field<'_>, max_bytes: usize, config: &ServerConfig) -> Result<Option<Vec<u8>>, ApiError> {
     let mut bytes = Vec::new();
-    while let Some(chunk) = field.chunk().await.map_err(|error| body_error(&error, limit_bytes))? {
+    while let Some(chunk) = field.chunk().await.map_err(|error| unread(error.status(), &error, config))? {
         bytes.extend_from_slice(&chunk);
         if bytes.len() > max_bytes {
             return Ok(None);
@@ -271,13 +274,20 @@ fn is_multipart(headers: &HeaderMap) -> bool {
         .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("multipart/form-data"))
 }
 
-/// What is wrong with a body that cannot be read on.
-fn body_error(error: &MultipartError, limit_bytes: usize) -> ApiError {
-    if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        return ApiError::BodyTooLarge { limit_bytes };
+/// What is wrong with a body that cannot be read on: `status` is what axum would answer.
+pub(super) fn unread(status: StatusCode, error: &(dyn Error + 'static), config: &ServerConfig) -> ApiError {
+    if status == StatusCode::PAYLOAD_TOO_LARGE {
+        return ApiError::BodyTooLarge { limit_bytes: config.max_body_bytes };
     }
-    // multer's sentence may quote the client's own bytes: cut, and without control characters.
-    let reason = error.body_text().chars().filter(|c| !c.is_control()).take(200).collect();
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<TimeoutError>() {
+            return ApiError::BodyTooSlow { limit_s: config.io_timeout_s };
+        }
+        cause = error.source();
+    }
+    // The sentence may quote the client's own bytes: cut, and without control characters.
+    let reason = error.to_string().chars().filter(|c| !c.is_control()).take(200).collect();
     ApiError::MalformedBody { reason }
 }
 

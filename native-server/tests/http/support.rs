@@ -203,6 +203,7 @@ pub(crate) struct Shop {
     pub(crate) app: Router,
     pub(crate) server: Arc<Server>,
     pub(crate) control: Arc<Control>,
+    pub(crate) config: ServerConfig,
 }
 
 impl Shop {
@@ -216,9 +217,9 @@ impl Shop {
         change(&mut config);
         let control = Arc::new(Control::default());
         let engine = TestEngine::new(Arc::clone(&control));
-        let server = Server::start(config, move || Ok(Box::new(engine) as Box<dyn Engine>)).unwrap();
+        let server = Server::start(config.clone(), move || Ok(Box::new(engine) as Box<dyn Engine>)).unwrap();
         server.loaded().await.unwrap();
-        Self { app: app(Arc::clone(&server)), server, control }
+        Self { app: app(Arc::clone(&server)), server, control, config }
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
