@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use okyeame_core::Error as CoreError;
 use serde::Serialize;
 
+use crate::metrics::ErrorCode;
 use crate::request_id;
 
 /// Seconds after which a client may ask again while the model loads.
@@ -174,6 +175,7 @@ impl ApiError {
         let mut body = serde_json::json!(body);
         add(&mut body);
         let mut response = (self.status(), Json(body)).into_response();
+        response.extensions_mut().insert(ErrorCode(self.code()));
         if let Some(seconds) = self.retry_after_s() {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

@@ -14,6 +14,7 @@ mod error;
 mod inference_worker;
 mod logging;
 mod memory;
+mod metrics;
 pub mod model_choice;
 mod queue;
 mod report;

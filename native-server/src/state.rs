@@ -12,7 +12,8 @@ use crate::answer_cache::AnswerCache;
 use crate::config::ServerConfig;
 use crate::engine::Engine;
 use crate::error::ApiError;
-use crate::inference_worker::{InferenceWorker, Phase};
+use crate::inference_worker::{Health, InferenceWorker, Phase};
+use crate::metrics::Metrics;
 use crate::stats::Stats;
 
 /// A running server without its socket: hand it to [`crate::app`].
@@ -21,6 +22,7 @@ pub struct Server {
     pub(crate) worker: InferenceWorker,
     pub(crate) cache: AnswerCache,
     pub(crate) stats: Stats,
+    pub(crate) metrics: Metrics,
     /// One permit for each clip that is decoded at this moment.
     pub(crate) decoders: Arc<Semaphore>,
     pub(crate) started: Instant,
@@ -41,6 +43,7 @@ impl Server {
             worker: InferenceWorker::spawn(config.queue_len, queue_audio_s, load)?,
             cache: AnswerCache::new(config.cache_bytes, config.cache_ttl_s),
             stats: Stats::default(),
+            metrics: Metrics::default(),
             decoders: Arc::new(Semaphore::new(config.threads.clamp(1, 1024))),
             started: Instant::now(),
             draining: AtomicBool::new(false),
@@ -62,6 +65,11 @@ impl Server {
     /// From now on new work is refused with 503; what was accepted is finished.
     pub fn begin_drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a load balancer may send work: the model answers, and the server does not stop.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.accepts_work().is_ok() && self.worker.health() == Health::Healthy
     }
 
     /// # Errors

@@ -70,7 +70,11 @@ async fn recognize_unbounded(
     let model = server.worker.model()?;
     let key = CacheKey::new(&model.fingerprint, options, &bytes);
 
-    let mut recognition = if let Some(mut recognition) = server.cache.get(&key) {
+    let cached = server.cache.get(&key);
+    if server.cache.is_enabled() {
+        server.metrics.lookup(cached.is_some());
+    }
+    let mut recognition = if let Some(mut recognition) = cached {
         // The time that the first answer took is not this one's.
         recognition.timings_ms = TimingsMs::default();
         recognition
@@ -84,6 +88,7 @@ async fn recognize_unbounded(
         recognition.run.bytes_sent = bytes_sent;
         recognition.timings_ms.decode_audio = millis(decoding);
         recognition.timings_ms.queue = millis(queued);
+        server.metrics.clip(&recognition.timings_ms);
         server.cache.insert(key, recognition.clone());
         recognition
     };

@@ -33,8 +33,6 @@ pub(crate) struct HealthReport {
 
 /// 200 once the model has answered its warm-up clip and still answers; 503 otherwise.
 pub(crate) async fn health(State(server): State<Arc<Server>>) -> (StatusCode, Json<HealthReport>) {
-    // While the server stops, a load balancer must not send it anybody.
-    let accepts = server.accepts_work().is_ok();
     let health = server.worker.health();
     let model = server.worker.model().ok();
     let components = match (&model, health) {
@@ -57,7 +55,7 @@ pub(crate) async fn health(State(server): State<Arc<Server>>) -> (StatusCode, Js
         version: env!("CARGO_PKG_VERSION"),
         uptime_s: server.started.elapsed().as_secs_f64(),
     };
-    let status = if accepts && health == Health::Healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if server.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(report))
 }
 

@@ -28,6 +28,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::connections;
 use crate::error::ApiError;
 use crate::inference_worker::panic_message;
+use crate::metrics;
 use crate::request_id;
 use crate::state::Server;
 
@@ -45,6 +46,7 @@ pub fn app(server: Arc<Server>) -> Router {
         .route(openai::MODELS, get(openai::models))
         .route("/health", get(health::health))
         .route("/live", get(health::live))
+        .route("/metrics", get(metrics::metrics))
         .route("/performance-stats", get(stats::performance_stats))
         .route("/intents", get(intents::intents))
         .route("/model-info", get(intents::model_info))
@@ -62,6 +64,7 @@ pub fn app(server: Arc<Server>) -> Router {
         .layer(connections::body_timeout(&server.config))
         // Last is outermost: a panic in a handler is answered like any other error, with its request id.
         .layer(CatchPanicLayer::custom(handler_panicked))
+        .layer(middleware::from_fn_with_state(Arc::clone(&server), metrics::layer))
         .layer(middleware::from_fn(request_id::layer))
         .with_state(server)
 }

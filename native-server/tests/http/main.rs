@@ -6,6 +6,7 @@
 mod bad_input;
 mod catalogue;
 mod files;
+mod metrics;
 mod openai;
 mod routes;
 mod socket;

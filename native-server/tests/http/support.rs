@@ -267,6 +267,8 @@ pub(crate) struct Answer {
     pub(crate) headers: HeaderMap,
     /// `null` for a body that is no JSON.
     pub(crate) json: Value,
+    /// The body as text.
+    pub(crate) text: String,
 }
 
 impl Answer {
@@ -285,7 +287,13 @@ pub(crate) async fn send(app: Router, request: Request<Body>) -> Answer {
     let response = app.oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let bytes = body.collect().await.unwrap().to_bytes();
-    Answer { status: parts.status, headers: parts.headers, json: serde_json::from_slice(&bytes).unwrap_or_default() }
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    Answer {
+        status: parts.status,
+        headers: parts.headers,
+        json: serde_json::from_slice(&bytes).unwrap_or_default(),
+        text,
+    }
 }
 
 /// A multipart form, byte by byte.

@@ -1,0 +1,185 @@
+//! What `GET /metrics` shows: OpenMetrics text, as Prometheus reads it.
+//!
+//! Names follow Prometheus's conventions (base units, `_total`). Labels are routes as they are written in the code, statuses
+//! and this server's own words: never a path, a file name or anything else that a client chose, so their number is bounded.
+
+use std::fmt;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use okyeame_core::TimingsMs;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::error::ApiError;
+use crate::state::Server;
+
+/// The media type of OpenMetrics 1.0.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Upper ends of times, seconds: a command takes tens of milliseconds, a long transcript a minute.
+const BUCKETS_S: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
+/// The route of whatever no route takes: files of a site, and what is not found.
+const OTHER: &str = "other";
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RequestLabels {
+    route: String,
+    status: u16,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RouteLabel {
+    route: String,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CodeLabel {
+    code: &'static str,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StageLabel {
+    stage: &'static str,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct LookupLabel {
+    result: &'static str,
+}
+
+type Times<L> = Family<L, Histogram, fn() -> Histogram>;
+
+fn times<L: Clone + Hash + Eq>() -> Times<L> {
+    Family::new_with_constructor(|| Histogram::new(BUCKETS_S))
+}
+
+/// The code of an error, for the layer that counts: [`ApiError`] leaves it in its response.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ErrorCode(pub(crate) &'static str);
+
+/// Counts what is asked and answered.
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    durations: Times<RouteLabel>,
+    errors: Family<CodeLabel, Counter>,
+    stages: Times<StageLabel>,
+    lookups: Family<LookupLabel, Counter>,
+    /// Looked at when somebody asks.
+    ready: Gauge,
+    queue_length: Gauge,
+    queue_capacity: Gauge,
+    cache_entries: Gauge,
+    cache_bytes: Gauge,
+    uptime_s: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("okyeame"),
+            requests: Family::default(),
+            durations: times(),
+            errors: Family::default(),
+            stages: times(),
+            lookups: Family::default(),
+            ready: Gauge::default(),
+            queue_length: Gauge::default(),
+            queue_capacity: Gauge::default(),
+            cache_entries: Gauge::default(),
+            cache_bytes: Gauge::default(),
+            uptime_s: Gauge::default(),
+        };
+        let (seconds, bytes) = (|| Unit::Seconds, || Unit::Bytes);
+        let all = &mut metrics.registry;
+        all.register("requests", "Requests answered, by route and status", metrics.requests.clone());
+        all.register_with_unit(
+            "request_duration",
+            "Time from a request's header to its answer",
+            seconds(),
+            metrics.durations.clone(),
+        );
+        all.register("errors", "Requests refused or failed, by the code of the answer", metrics.errors.clone());
+        all.register_with_unit(
+            "stage_duration",
+            "Time that a clip spent in a stage; queue is the wait for the model",
+            seconds(),
+            metrics.stages.clone(),
+        );
+        all.register("cache_lookups", "Looks into the cache of answers, by result", metrics.lookups.clone());
+        all.register("ready", "1 when GET /health answers 200", metrics.ready.clone());
+        all.register("queue_length", "Jobs that wait for the model", metrics.queue_length.clone());
+        all.register("queue_capacity", "Jobs that may wait for the model", metrics.queue_capacity.clone());
+        all.register("cache_entries", "Answers in the cache", metrics.cache_entries.clone());
+        all.register_with_unit("cache_size", "Size of the cache", bytes(), metrics.cache_bytes.clone());
+        all.register_with_unit("uptime", "Time since the start", seconds(), metrics.uptime_s.clone());
+        metrics
+    }
+}
+
+impl Metrics {
+    /// A clip's stages.
+    pub(crate) fn clip(&self, timings: &TimingsMs) {
+        let stages = [
+            ("decode_audio", timings.decode_audio),
+            ("queue", timings.queue),
+            ("features", timings.features),
+            ("encoder", timings.encoder),
+            ("intent", timings.intent),
+            ("transcript", timings.transcript),
+        ];
+        for (stage, ms) in stages {
+            self.stages.get_or_create(&StageLabel { stage }).observe(ms / 1e3);
+        }
+    }
+
+    /// A look into the cache.
+    pub(crate) fn lookup(&self, hit: bool) {
+        self.lookups.get_or_create(&LookupLabel { result: if hit { "hit" } else { "miss" } }).inc();
+    }
+
+    fn request(&self, route: &str, status: StatusCode, took: Duration) {
+        let route = route.to_owned();
+        self.durations.get_or_create(&RouteLabel { route: route.clone() }).observe(took.as_secs_f64());
+        self.requests.get_or_create(&RequestLabels { route, status: status.as_u16() }).inc();
+    }
+}
+
+/// Counts a request by its route; outside of whatever answers it, a caught panic included.
+pub(crate) async fn layer(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let route = request.extensions().get::<MatchedPath>().map_or(OTHER, MatchedPath::as_str).to_owned();
+    let response = next.run(request).await;
+    server.metrics.request(&route, response.status(), started.elapsed());
+    if let Some(ErrorCode(code)) = response.extensions().get().copied() {
+        server.metrics.errors.get_or_create(&CodeLabel { code }).inc();
+    }
+    response
+}
+
+/// `GET /metrics`.
+pub(crate) async fn metrics(State(server): State<Arc<Server>>) -> Result<Response, ApiError> {
+    let metrics = &server.metrics;
+    let whole = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let (queue_length, queue_capacity) = server.worker.queue_len();
+    let (cache_entries, cache_bytes) = server.cache.size();
+    metrics.ready.set(i64::from(server.is_ready()));
+    metrics.queue_length.set(whole(queue_length as u64));
+    metrics.queue_capacity.set(whole(queue_capacity as u64));
+    metrics.cache_entries.set(whole(cache_entries));
+    metrics.cache_bytes.set(whole(cache_bytes));
+    metrics.uptime_s.set(whole(server.started.elapsed().as_secs()));
+    let mut body = String::new();
+    text::encode(&mut body, &metrics.registry)
+        .map_err(|error: fmt::Error| ApiError::Internal { cause: error.to_string() })?;
+    Ok(([(header::CONTENT_TYPE, OPEN_METRICS)], body).into_response())
+}

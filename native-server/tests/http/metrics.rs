@@ -1,0 +1,70 @@
+//! `GET /metrics`: what happened is counted, and nothing that a client chose becomes a label.
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+
+use crate::support::{Form, Shop, WAIT, ask, tone};
+
+/// The value of a line that begins with `name`, labels included; `None` if there is no such line.
+fn value(text: &str, name: &str) -> Option<f64> {
+    let line = text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+#[tokio::test]
+async fn what_happened_is_counted() {
+    let shop = Shop::open().await;
+    for _ in 0..2 {
+        assert_eq!(shop.send(ask(&tone(0.3), "")).await.status, StatusCode::OK); // the second from the cache
+    }
+    shop.send(ask(b"not audio", "")).await;
+    shop.send(Form::new().post("/test-intent")).await.is_error(400, "missing_file");
+
+    let answer = shop.get("/metrics").await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert!(
+        answer.headers["content-type"].to_str().unwrap().starts_with("application/openmetrics-text; version=1.0.0")
+    );
+    let of = |name: &str| value(&answer.text, name);
+    assert_eq!(of(r#"okyeame_requests_total{route="/test-intent",status="200"}"#), Some(2.0), "{}", answer.text);
+    assert_eq!(of(r#"okyeame_errors_total{code="missing_file"}"#), Some(1.0));
+    assert_eq!(of(r#"okyeame_errors_total{code="unsupported_audio"}"#), Some(1.0), "{}", answer.text);
+    assert_eq!(of(r#"okyeame_cache_lookups_total{result="hit"}"#), Some(1.0));
+    assert_eq!(of(r#"okyeame_cache_lookups_total{result="miss"}"#), Some(2.0), "damaged sound was looked up too");
+    assert_eq!(of(r#"okyeame_request_duration_seconds_count{route="/test-intent"}"#), Some(4.0));
+    // A clip from the cache took no stage's time.
+    assert_eq!(of(r#"okyeame_stage_duration_seconds_count{stage="encoder"}"#), Some(1.0));
+    assert_eq!(of(r#"okyeame_stage_duration_seconds_sum{stage="encoder"}"#), Some(0.003));
+    assert_eq!(of("okyeame_ready"), Some(1.0));
+    assert!(answer.text.ends_with("# EOF\n"), "{}", answer.text);
+}
+
+#[tokio::test]
+async fn the_queue_and_a_stopping_server_are_seen() {
+    let shop = Shop::with(|config| config.queue_len = 3).await;
+    let running = shop.start(ask(&tone(0.3), &format!("language={WAIT}")));
+    shop.until_started(1).await;
+    let waiting = shop.start(ask(&tone(0.4), ""));
+    shop.until_queued(1).await;
+    let text = shop.get("/metrics").await.text;
+    assert_eq!((value(&text, "okyeame_queue_length"), value(&text, "okyeame_queue_capacity")), (Some(1.0), Some(3.0)));
+    shop.server.begin_drain();
+    assert_eq!(value(&shop.get("/metrics").await.text, "okyeame_ready"), Some(0.0));
+    shop.control.open();
+    assert_eq!((running.await.unwrap().status, waiting.await.unwrap().status), (StatusCode::OK, StatusCode::OK));
+}
+
+#[tokio::test]
+async fn nothing_that_a_client_chose_is_shown() {
+    let shop = Shop::open().await;
+    for n in 0..50 {
+        shop.get(&format!("/secret-{n}?token=secret")).await.is_error(404, "not_found");
+    }
+    let odd = Request::builder().method("SECRET").uri("/test-intent").body(Body::empty()).unwrap();
+    shop.send(odd).await.is_error(405, "method_not_allowed");
+    let form = Form::new().file("file", "secret.wav", &tone(0.3)).text("secret", b"secret");
+    assert_eq!(shop.send(form.post("/test-intent")).await.status, StatusCode::OK);
+    let text = shop.get("/metrics").await.text;
+    assert!(!text.contains("secret") && !text.contains("SECRET"), "{text}");
+    assert_eq!(value(&text, r#"okyeame_requests_total{route="other",status="404"}"#), Some(50.0), "{text}");
+}
