@@ -99,20 +99,19 @@ impl Default for Metrics {
             cache_bytes: Gauge::default(),
             uptime_s: Gauge::default(),
         };
-        let (seconds, bytes) = (|| Unit::Seconds, || Unit::Bytes);
         let all = &mut metrics.registry;
         all.register("requests", "Requests answered, by route and status", metrics.requests.clone());
         all.register_with_unit(
             "request_duration",
             "Time from a request's header to its answer",
-            seconds(),
+            Unit::Seconds,
             metrics.durations.clone(),
         );
         all.register("errors", "Requests refused or failed, by the code of the answer", metrics.errors.clone());
         all.register_with_unit(
             "stage_duration",
             "Time that a clip spent in a stage; queue is the wait for the model",
-            seconds(),
+            Unit::Seconds,
             metrics.stages.clone(),
         );
         all.register("cache_lookups", "Looks into the cache of answers, by result", metrics.lookups.clone());
@@ -120,8 +119,8 @@ impl Default for Metrics {
         all.register("queue_length", "Jobs that wait for the model", metrics.queue_length.clone());
         all.register("queue_capacity", "Jobs that may wait for the model", metrics.queue_capacity.clone());
         all.register("cache_entries", "Answers in the cache", metrics.cache_entries.clone());
-        all.register_with_unit("cache_size", "Size of the cache", bytes(), metrics.cache_bytes.clone());
-        all.register_with_unit("uptime", "Time since the start", seconds(), metrics.uptime_s.clone());
+        all.register_with_unit("cache_size", "Size of the cache", Unit::Bytes, metrics.cache_bytes.clone());
+        all.register_with_unit("uptime", "Time since the start", Unit::Seconds, metrics.uptime_s.clone());
         metrics
     }
 }

@@ -127,7 +127,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, CliError> {
         max_batch_files: args.max_batch_files.max(1),
         queue_len: args.queue_len,
         request_timeout_s: args.request_timeout_s,
-        max_connections: args.max_connections.max(1),
+        max_connections: args.max_connections,
         header_timeout_s: args.header_timeout_s,
         io_timeout_s: args.io_timeout_s,
         cache_bytes: args.cache_bytes,

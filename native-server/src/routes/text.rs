@@ -17,7 +17,7 @@ use crate::inference_worker::Answered;
 use crate::queue::Admission;
 use crate::request_id;
 use crate::routes::clip::{RUN_REASON, counted, millis};
-use crate::routes::upload::{parse_catalogue, unread};
+use crate::routes::upload::{harmless, parse_catalogue, unread};
 use crate::state::Server;
 
 /// The route's name.
@@ -44,11 +44,9 @@ async fn answer(server: &Server, request: Request, started: Instant) -> Result<R
     server.accepts_work()?;
     let model = server.worker.model()?;
     let body = Bytes::from_request(request, &()).await;
-    let body = body.map_err(|refused| unread(refused.status(), &refused, &server.config))?;
-    let written: Written = serde_json::from_slice(&body).map_err(|error| ApiError::InvalidJson {
-        // serde's sentence may quote the client's own bytes: cut, and without control characters
-        reason: error.to_string().chars().filter(|c| !c.is_control()).take(200).collect(),
-    })?;
+    let body = body.map_err(|refused| unread(refused.status(), &refused.body_text(), &refused, &server.config))?;
+    let written: Written = serde_json::from_slice(&body)
+        .map_err(|error| ApiError::InvalidJson { reason: harmless(&error.to_string()) })?;
     let defaults = RecognizeOptions::default();
     let options = RecognizeOptions {
         top_k: written.top_k.unwrap_or(defaults.top_k),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
-use axum::extract::multipart::Field;
+use axum::extract::multipart::{Field, MultipartError};
 use axum::extract::{FromRequest, Multipart, Query, Request};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use futures::StreamExt;
@@ -162,14 +162,14 @@ async fn read_form(
         .map_err(|_| ApiError::MalformedBody { reason: "its Content-Type names no boundary".to_owned() })?;
 
     let mut files = Vec::new();
-    while let Some(field) = multipart.next_field().await.map_err(|error| unread(error.status(), &error, config))? {
+    while let Some(field) = multipart.next_field().await.map_err(|error| body_error(&error, config))? {
         match field.name() {
             Some("file" | "files") => {
                 if files.len() == form.max_files {
                     return Err(too_many_files(form));
                 }
                 let filename = echoed_filename(field.file_name().unwrap_or_default());
-                let bytes = field.bytes().await.map_err(|error| unread(error.status(), &error, config))?;
+                let bytes = field.bytes().await.map_err(|error| body_error(&error, config))?;
                 files.push(UploadedFile { filename, bytes });
             }
             name => match fields.known(name) {
@@ -223,7 +223,7 @@ pub(super) async fn parse_catalogue(bytes: Vec<u8>) -> Result<Arc<Catalogue>, Ap
 /// Reads a field; `None` if it is longer than `max_bytes`.
 async fn bounded(mut field: Field<'_>, max_bytes: usize, config: &ServerConfig) -> Result<Option<Vec<u8>>, ApiError> {
     let mut bytes = Vec::new();
-    while let Some(chunk) = field.chunk().await.map_err(|error| unread(error.status(), &error, config))? {
+    while let Some(chunk) = field.chunk().await.map_err(|error| body_error(&error, config))? {
         bytes.extend_from_slice(&chunk);
         if bytes.len() > max_bytes {
             return Ok(None);
@@ -274,8 +274,13 @@ fn is_multipart(headers: &HeaderMap) -> bool {
         .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("multipart/form-data"))
 }
 
-/// What is wrong with a body that cannot be read on: `status` is what axum would answer.
-pub(super) fn unread(status: StatusCode, error: &(dyn Error + 'static), config: &ServerConfig) -> ApiError {
+/// What is wrong with a form that cannot be read on.
+fn body_error(error: &MultipartError, config: &ServerConfig) -> ApiError {
+    unread(error.status(), &error.body_text(), error, config)
+}
+
+/// What is wrong with a body that cannot be read on; `status` and `text` are what axum would answer.
+pub(super) fn unread(status: StatusCode, text: &str, error: &(dyn Error + 'static), config: &ServerConfig) -> ApiError {
     if status == StatusCode::PAYLOAD_TOO_LARGE {
         return ApiError::BodyTooLarge { limit_bytes: config.max_body_bytes };
     }
@@ -286,9 +291,12 @@ pub(super) fn unread(status: StatusCode, error: &(dyn Error + 'static), config: 
         }
         cause = error.source();
     }
-    // The sentence may quote the client's own bytes: cut, and without control characters.
-    let reason = error.to_string().chars().filter(|c| !c.is_control()).take(200).collect();
-    ApiError::MalformedBody { reason }
+    ApiError::MalformedBody { reason: harmless(text) }
+}
+
+/// A parser's sentence, which may quote the client's own bytes: cut, and without control characters.
+pub(super) fn harmless(sentence: &str) -> String {
+    sentence.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 pub(super) fn out_of_range(name: &'static str, allowed: String) -> ApiError {
