@@ -42,6 +42,36 @@ describe("a server's answers", () => {
     for (const part of ['name="file"; filename="a.wav"', 'name="top_k"\r\n\r\n3', 'name="transcribe"\r\n\r\ntrue', 'name="language"\r\n\r\ntw', '{"products":["ɛmo"]}']) expect(form).toContain(part);
   });
 
+  test("a token is fetched once, shared, and fetched again when it has ended", async () => {
+    const ended = say(401, { code: "token_expired", detail: "ended" });
+    const { url, seen } = await serving(say(200, ANSWER), ended, say(200, ANSWER), ended);
+    let fetched = 0;
+    const engine = new RemoteEngine({ server: url, token: async () => `t${++fetched}` });
+    await engine.recognize(clip);
+    await engine.recognize(clip);
+    expect(seen.map(({ headers }) => headers.authorization)).toEqual(["Bearer t1", "Bearer t1", "Bearer t2"]);
+    // A server that takes none is not asked for ever.
+    await expect(engine.recognize(clip)).rejects.toMatchObject({ code: "token_expired", status: 401 });
+    expect([fetched, seen.length]).toEqual([3, 5]);
+  });
+
+  test("a token that cannot be had, or does not come, is an error; the next call tries again", async () => {
+    const { url, seen } = await serving(say(200, ANSWER));
+    const answers = [() => { throw new Error("logged out"); }, () => new Promise<string>(() => {})];
+    const failing = new RemoteEngine({ server: url, token: () => (answers.shift() ?? (() => "t"))(), timeoutMs: 300 });
+    await expect(failing.recognize(clip)).rejects.toMatchObject({ code: "network", message: expect.stringContaining("logged out") });
+    await expect(failing.recognize(clip)).rejects.toMatchObject({ code: "timeout" });
+    expect(seen).toEqual([]);
+    await failing.recognize(clip);
+    expect(seen[0]!.headers.authorization).toBe("Bearer t");
+  });
+
+  test("a key that the server does not take is not sent again", async () => {
+    const { url, seen } = await serving(say(401, { code: "invalid_key", detail: "not known" }));
+    await expect(new RemoteEngine({ server: url, token: "t" }).recognize(clip)).rejects.toMatchObject({ code: "invalid_key" });
+    expect(seen.map(({ headers }) => headers.authorization)).toEqual(["Bearer t"]);
+  });
+
   test("a text goes as JSON", async () => {
     const { url, seen } = await serving(say(200, ANSWER));
     await new RemoteEngine({ server: url }).recognizeText("Fa yei to cart no mu", { topK: 2 });

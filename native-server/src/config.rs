@@ -8,12 +8,15 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 use okyeame_core::intent::catalogue::Catalogue;
 
+use crate::access::keys::ApiKey;
+use crate::access::tokens::TokenSecret;
 use crate::model_choice::ModelChoice;
+use crate::tls::Tls;
 
 /// What `okyeame server` is told: where to listen, what to serve, and how much it takes on.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
-    /// The address to bind. Loopback unless told otherwise: there are no keys yet.
+    /// The address to bind. Loopback unless told otherwise: without keys whoever reaches it may use it.
     pub host: String,
     /// The TCP port; 0 lets the system choose.
     pub port: u16,
@@ -27,6 +30,14 @@ pub struct ServerConfig {
     pub site_dir: Option<PathBuf>,
     /// Pages of other origins that may ask for answers; `*` is any.
     pub allowed_origins: Vec<HeaderValue>,
+    /// The keys that open the API; without one, access is off.
+    pub keys: Vec<ApiKey>,
+    /// What browsers' tokens are signed with, the same for all replicas; absent, a random one.
+    pub token_secret: Option<TokenSecret>,
+    /// Requests of one key, or of one token, in a minute; 0 is no limit.
+    pub requests_per_minute: u32,
+    /// The certificate to answer with; absent, plain HTTP is spoken.
+    pub tls: Option<Tls>,
     /// Bytes of one request's body, a whole batch included.
     pub max_body_bytes: usize,
     /// Seconds of one clip, counted while decoding.
@@ -65,6 +76,10 @@ impl Default for ServerConfig {
             models_dir: None,
             site_dir: None,
             allowed_origins: Vec::new(),
+            keys: Vec::new(),
+            token_secret: None,
+            requests_per_minute: 0,
+            tls: None,
             max_body_bytes: 25 * 1024 * 1024,
             max_audio_s: 600.0,
             max_batch_files: 32,

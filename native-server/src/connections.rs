@@ -6,14 +6,17 @@
 //! of the answer. What a body may take in all is the request's own time limit.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
@@ -38,16 +41,24 @@ pub async fn serve(listener: TcpListener, app: Router, config: &ServerConfig, st
     let limits =
         Limits { header_timeout: duration(config.header_timeout_s), write_timeout: duration(config.io_timeout_s) };
     let places = Arc::new(Semaphore::new(config.max_connections.clamp(1, Semaphore::MAX_PERMITS)));
+    let tls = config.tls.clone();
     let connections = GracefulShutdown::new();
     let accepting = async {
         // The semaphore is never closed.
         while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-            let stream = accept(&listener).await;
+            let stream = bounded(accept(&listener).await, limits);
             let watcher = connections.watcher();
-            let app = app.clone();
+            let (app, tls) = (app.clone(), tls.clone());
             tokio::spawn(async move {
                 // A client that goes, or is cut off, is no event.
-                let _ = watcher.watch(connection(stream, app, limits)).await;
+                match tls {
+                    None => drop(watcher.watch(connection(stream, app, limits)).await),
+                    Some(tls) => {
+                        if let Ok(Ok(stream)) = tokio::time::timeout(limits.header_timeout, tls.accept(stream)).await {
+                            drop(watcher.watch(connection(stream, app, limits)).await);
+                        }
+                    }
+                }
                 drop(place);
             });
         }
@@ -60,17 +71,24 @@ pub async fn serve(listener: TcpListener, app: Router, config: &ServerConfig, st
     connections.shutdown().await;
 }
 
-type Io = TokioIo<std::pin::Pin<Box<TimeoutStream<TcpStream>>>>;
-
-fn connection(stream: TcpStream, app: Router, limits: Limits) -> http1::Connection<Io, TowerToHyperService<Router>> {
+/// A stream that ends when its client takes nothing for too long.
+fn bounded(stream: TcpStream, limits: Limits) -> Pin<Box<TimeoutStream<TcpStream>>> {
     // Answers are small: send them at once. A socket that cannot be told so is slower, no more.
     let _ = stream.set_nodelay(true);
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.write_timeout));
+    Box::pin(stream)
+}
+
+fn connection<S>(stream: S, app: Router, limits: Limits) -> http1::Connection<TokioIo<S>, TowerToHyperService<Router>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    TokioIo<S>: Read + Write,
+{
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
-        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(app))
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app))
 }
 
 /// The next connection, whatever becomes of those before it.

@@ -56,6 +56,18 @@ pub(crate) enum ApiError {
     ModelUnavailable,
     #[error("the answer took longer than {limit_s} s: send a shorter clip, or try again later")]
     Timeout { limit_s: f64 },
+    #[error("this server asks for a key: send it as 'Authorization: Bearer KEY'")]
+    NoKey,
+    #[error("this key or token is not known here: ask the shop's operator for a new one")]
+    UnknownKey,
+    #[error("this token has ended: ask the shop for a new one")]
+    TokenExpired,
+    #[error("this token is for another page: a page of its own origin must send it")]
+    WrongOrigin,
+    #[error("this key or token does not open this route: its scopes are others")]
+    OutOfScope,
+    #[error("too many requests with this key or token: try again in {retry_after_s} s")]
+    TooOften { retry_after_s: u64 },
     #[error("there is nothing here: the routes are listed in the documentation")]
     NotFound,
     #[error("this route does not take that method: see the Allow header")]
@@ -79,6 +91,8 @@ fn status_of(code: &str) -> StatusCode {
         "empty_audio" | "malformed_audio" | "invalid_samples" | "missing_file" | "not_multipart" | "malformed_body" => {
             StatusCode::BAD_REQUEST
         }
+        "missing_key" | "invalid_key" | "token_expired" => StatusCode::UNAUTHORIZED,
+        "wrong_origin" | "forbidden" => StatusCode::FORBIDDEN,
         "not_found" | "unknown_model" => StatusCode::NOT_FOUND,
         "method_not_allowed" => StatusCode::METHOD_NOT_ALLOWED,
         "body_timeout" => StatusCode::REQUEST_TIMEOUT,
@@ -87,7 +101,7 @@ fn status_of(code: &str) -> StatusCode {
         "invalid_parameter" | "unsupported_language" | "too_many_files" | "invalid_catalogue" => {
             StatusCode::UNPROCESSABLE_ENTITY
         }
-        "overloaded" => StatusCode::TOO_MANY_REQUESTS,
+        "overloaded" | "rate_limited" => StatusCode::TOO_MANY_REQUESTS,
         "loading" | "draining" | "model_unavailable" => StatusCode::SERVICE_UNAVAILABLE,
         "timeout" => StatusCode::GATEWAY_TIMEOUT,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
@@ -113,6 +127,12 @@ impl ApiError {
             Self::Draining => "draining",
             Self::ModelUnavailable => "model_unavailable",
             Self::Timeout { .. } => "timeout",
+            Self::NoKey => "missing_key",
+            Self::UnknownKey => "invalid_key",
+            Self::TokenExpired => "token_expired",
+            Self::WrongOrigin => "wrong_origin",
+            Self::OutOfScope => "forbidden",
+            Self::TooOften { .. } => "rate_limited",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Internal { .. } => "internal_error",
@@ -145,7 +165,7 @@ impl ApiError {
     /// Seconds after which it makes sense to ask again.
     fn retry_after_s(&self) -> Option<u64> {
         match self {
-            Self::Overloaded { retry_after_s } => Some(*retry_after_s),
+            Self::Overloaded { retry_after_s } | Self::TooOften { retry_after_s } => Some(*retry_after_s),
             Self::Loading => Some(LOADING_RETRY_S),
             Self::Draining | Self::ModelUnavailable => Some(DRAINING_RETRY_S),
             _ => None,
@@ -176,6 +196,9 @@ impl ApiError {
         add(&mut body);
         let mut response = (self.status(), Json(body)).into_response();
         response.extensions_mut().insert(ErrorCode(self.code()));
+        if response.status() == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if let Some(seconds) = self.retry_after_s() {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -190,12 +213,18 @@ mod tests {
 
     #[test]
     fn each_code_has_the_status_of_the_contract() {
-        let cases: [(ApiError, u16, &str); 20] = [
+        let cases: [(ApiError, u16, &str); 26] = [
             (CoreError::EmptyAudio.into(), 400, "empty_audio"),
             (CoreError::MalformedAudio { reason: "x".into() }.into(), 400, "malformed_audio"),
             (CoreError::InvalidSamples { count: 1 }.into(), 400, "invalid_samples"),
             (ApiError::MissingFile { field: "file", route: "/test-intent" }, 400, "missing_file"),
             (ApiError::MalformedBody { reason: "x".into() }, 400, "malformed_body"),
+            (ApiError::NoKey, 401, "missing_key"),
+            (ApiError::UnknownKey, 401, "invalid_key"),
+            (ApiError::TokenExpired, 401, "token_expired"),
+            (ApiError::WrongOrigin, 403, "wrong_origin"),
+            (ApiError::OutOfScope, 403, "forbidden"),
+            (ApiError::TooOften { retry_after_s: 3 }, 429, "rate_limited"),
             (ApiError::NotFound, 404, "not_found"),
             (ApiError::MethodNotAllowed, 405, "method_not_allowed"),
             (ApiError::BodyTooSlow { limit_s: 1.0 }, 408, "body_timeout"),

@@ -2,9 +2,10 @@
 //! one machine.
 //!
 //! Read in this order: `engine` (what is needed of a model), `inference_worker` and `queue` (the model on
-//! its thread), `connections` and `routes` (what a client sees), `error` (what it sees when something goes wrong), `cli`.
+//! its thread), `connections`, `access` and `routes` (what a client sees), `error` (what it sees when something goes wrong), `cli`.
 //! Not for another process to build on: what is public here is what the tests and the binary need.
 
+pub mod access;
 mod answer_cache;
 pub mod cli;
 pub mod config;
@@ -22,6 +23,7 @@ mod request_id;
 mod routes;
 mod state;
 mod stats;
+pub mod tls;
 
 pub use connections::serve;
 pub use routes::app;

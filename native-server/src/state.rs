@@ -8,6 +8,7 @@ use std::time::Instant;
 use okyeame_core::Result;
 use tokio::sync::Semaphore;
 
+use crate::access::Access;
 use crate::answer_cache::AnswerCache;
 use crate::config::ServerConfig;
 use crate::engine::Engine;
@@ -19,6 +20,7 @@ use crate::stats::Stats;
 /// A running server without its socket: hand it to [`crate::app`].
 pub struct Server {
     pub(crate) config: ServerConfig,
+    pub(crate) access: Access,
     pub(crate) worker: InferenceWorker,
     pub(crate) cache: AnswerCache,
     pub(crate) stats: Stats,
@@ -33,13 +35,14 @@ impl Server {
     /// Starts the model's thread, where `load` runs; returns at once.
     ///
     /// # Errors
-    /// If the system gives no thread.
+    /// If the system gives no thread, or no random numbers.
     pub fn start<L>(config: ServerConfig, load: L) -> io::Result<Arc<Self>>
     where
         L: FnOnce() -> Result<Box<dyn Engine>> + Send + 'static,
     {
         let queue_audio_s = config.queue_audio_s.max(config.max_audio_s);
         Ok(Arc::new(Self {
+            access: Access::new(&config).map_err(io::Error::other)?,
             worker: InferenceWorker::spawn(config.queue_len, queue_audio_s, load)?,
             cache: AnswerCache::new(config.cache_bytes, config.cache_ttl_s),
             stats: Stats::default(),

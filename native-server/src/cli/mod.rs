@@ -6,27 +6,31 @@ mod bench;
 mod eval;
 mod export_web;
 mod info;
+mod key;
 mod progress;
 mod pull;
 mod recognize;
 mod server;
+mod settings;
 mod steps;
 mod train;
 mod upload;
 
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use okyeame_core::Recognizer;
 use okyeame_core::device::{Compute, DeviceChoice, DtypeChoice};
 use okyeame_core::recognizer::LoadOptions;
 use okyeame_core::weights::folder::{ModelFolder, OpenOptions};
 
+use crate::access::keys::KeyError;
 use crate::config::available_threads;
 use crate::memory;
 use crate::model_choice::{ModelChoice, TWI_SHOP};
+use crate::tls::TlsError;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,10 +39,13 @@ Examples:
   curl -F file=@command.wav 'localhost:8000/test-intent?top_k=3'
   okyeame recognize command.wav                        answer a file without a server
   okyeame info models/whisper-base                     say what a model is
+  okyeame key shop --add keys.toml                     make an API key; then: okyeame server --keys keys.toml --host 0.0.0.0
 
 Environment:
   HUGGINGFACE_MODEL_PATH   the model, where none is named     PORT        the server's port
   HUGGINGFACE_MODEL_TYPE   single or multi, over detection   LOG_LEVEL   DEBUG, INFO, WARN or ERROR
+  OKYEAME_…                any option of the server, such as OKYEAME_QUEUE_LEN=128 for --queue-len 128
+  OKYEAME_API_KEY          one key of the server, beside those of --keys
   HF_TOKEN, HF_HOME        the hub's token and cache          CUDA_VISIBLE_DEVICES=\"\" forces the CPU";
 
 /// Voice commands in Twi and English for online shops: speech in, intent out.
@@ -53,6 +60,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Server(Box<server::Args>),
+    Key(Box<key::Args>),
     Recognize(Box<recognize::Args>),
     Pull(Box<pull::Args>),
     Info(Box<info::Args>),
@@ -85,6 +93,35 @@ pub enum CliError {
     /// A report could not be drawn.
     #[error("the report could not be written: {0}")]
     Report(String),
+    /// The server's settings cannot be used.
+    #[error("the settings in {path}: {reason}")]
+    Settings {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The server would be open to anybody.
+    #[error(
+        "{address} can be reached from other machines, and no key is asked for: make one with 'okyeame key NAME --add keys.toml' \
+         and give --keys keys.toml, or say --insecure if whoever reaches it may use it"
+    )]
+    OpenToAll {
+        /// Where it would listen.
+        address: String,
+    },
+    /// The secret that tokens are signed with is too short.
+    #[error("the secret in {path} is too short: at least 32 bytes, such as 'openssl rand -hex 32' prints")]
+    ShortSecret {
+        /// The file.
+        path: String,
+    },
+    /// A key or a file of keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// A certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The arithmetic's threads could not be started.
     #[error("the threads could not be started: {0}")]
     Threads(String),
@@ -108,8 +145,10 @@ impl CliError {
 /// # Errors
 /// A sentence for the person at the terminal.
 pub fn run() -> Result<ExitCode, CliError> {
-    match Cli::parse().command {
+    let Some(cli) = parse()? else { return Ok(ExitCode::SUCCESS) };
+    match cli.command {
         Command::Server(args) => server::run(*args),
+        Command::Key(args) => key::run(&args),
         Command::Recognize(args) => recognize::run(&args),
         Command::Pull(args) => pull::run(*args),
         Command::Info(args) => info::run(&args),
@@ -119,6 +158,23 @@ pub fn run() -> Result<ExitCode, CliError> {
         Command::Eval(args) => eval::run(&args),
         Command::Bench(args) => bench::run(&args),
     }
+}
+
+/// The command line, with the environment and the file of settings that it names. `None` if it only asked for the settings.
+fn parse() -> Result<Option<Cli>, CliError> {
+    let command = settings::with_environment(Cli::command());
+    let mut matches = command.clone().get_matches();
+    if let Some(told) = matches.subcommand_matches(settings::SERVER) {
+        if let Some(file) = told.get_one::<PathBuf>("config") {
+            matches = settings::with_file(command.clone(), file)?.get_matches();
+        }
+        if let Some(told) = matches.subcommand_matches(settings::SERVER).filter(|told| told.get_flag("print_config")) {
+            write!(io::stdout().lock(), "{}", settings::print(&command, told))
+                .map_err(CliError::io("writing the settings"))?;
+            return Ok(None);
+        }
+    }
+    Ok(Some(Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())))
 }
 
 // Which model, for every command that needs one. (No doc comment: clap would show it as the command's.)
@@ -265,6 +321,9 @@ mod tests {
             "okyeame bench --serve --model models/whisper-base --threads 2",
             "okyeame recognize a.wav --catalogue shop.json",
             "okyeame server --catalogue shop.csv",
+            "okyeame server --host 0.0.0.0 --keys keys.toml --tls-cert cert.pem --tls-key key.pem --requests-per-minute 60",
+            "okyeame server --config okyeame.toml --print-config",
+            "okyeame key shop --add keys.toml --scopes intent,transcribe",
             "okyeame train --data m.csv --out runs/a --seeds 1,2 --test-speakers flite-*,ama --skip-bad",
             "okyeame eval runs/a/seed-1/model runs/a/seed-2/model --data m.csv --splits runs/a/splits.csv --card out",
         ] {
@@ -274,6 +333,8 @@ mod tests {
             "okyeame",
             "okyeame recognize",
             "okyeame server --port 99999",
+            "okyeame server --tls-cert cert.pem",
+            "okyeame key shop --scopes all",
             "okyeame pull",
             "okyeame info x --device tpu",
         ] {

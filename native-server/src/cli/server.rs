@@ -10,6 +10,9 @@ use axum::http::HeaderValue;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
+use crate::access::is_origin;
+use crate::access::keys::{self, ApiKey};
+use crate::access::tokens::TokenSecret;
 use crate::cli::recognize::catalogue;
 use crate::cli::{CliError, ComputeArgs, ModelArgs, limit_threads, load};
 use crate::config::ServerConfig;
@@ -18,6 +21,7 @@ use crate::engine::Engine;
 use crate::logging;
 use crate::routes::app;
 use crate::state::Server;
+use crate::tls::Tls;
 
 /// How long beyond the requests' own time limit a stopping server waits for slow connections.
 const DRAIN_GRACE: Duration = Duration::from_secs(5);
@@ -34,7 +38,13 @@ pub(crate) struct Args {
     /// The port; 0 lets the system choose one.
     #[arg(long, env = "PORT", default_value_t = ServerConfig::default().port)]
     port: u16,
-    /// The address to listen on. There are no keys yet: whoever reaches it may use it.
+    /// A TOML file with the settings; flags and the environment come first. --print-config shows what may stand in it.
+    #[arg(long, value_name = "FILE", env = "OKYEAME_CONFIG")]
+    config: Option<PathBuf>,
+    /// Print all settings, as they would be used, as such a file; then end.
+    #[arg(long)]
+    print_config: bool,
+    /// The address to listen on. Other machines reach it only if it is not loopback; then a key is asked for.
     #[arg(long, default_value_t = ServerConfig::default().host)]
     host: String,
     /// The shop's products, brands, categories, sizes and colours, with the names that customers call them by: JSON, or
@@ -52,8 +62,27 @@ pub(crate) struct Args {
     site: Option<PathBuf>,
     /// A page's origin, such as https://shop.example, that may ask for answers from another address; may be repeated.
     /// '*' allows every page.
-    #[arg(long = "allow-origin", value_name = "ORIGIN", value_parser = origin)]
+    #[arg(long = "allow-origin", value_name = "ORIGIN", value_delimiter = ',', value_parser = origin)]
     allowed_origins: Vec<HeaderValue>,
+    /// The file of keys that open the API, made by 'okyeame key NAME --add FILE'. Without a key, access is off.
+    #[arg(long, value_name = "FILE")]
+    keys: Option<PathBuf>,
+    /// Listen for other machines without asking for a key.
+    #[arg(long)]
+    insecure: bool,
+    /// A file with the secret that browsers' tokens (POST /v1/tokens) are signed with, at least 32 bytes, the same for all
+    /// replicas. Without it, a new one at each start.
+    #[arg(long, value_name = "FILE")]
+    token_secret: Option<PathBuf>,
+    /// How often a key, or a browser's token, may ask in a minute; beyond that, 429. 0 is no limit.
+    #[arg(long, value_name = "N", default_value_t = ServerConfig::default().requests_per_minute)]
+    requests_per_minute: u32,
+    /// Answer with HTTPS: the certificate chain, PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key, PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// Threads of the model's arithmetic. Without it, one for each core.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -101,14 +130,26 @@ fn folder(text: &str) -> Result<PathBuf, String> {
     if path.is_dir() { Ok(path) } else { Err("there is no such folder".to_owned()) }
 }
 
-/// An origin as browsers send it: scheme and host, no path.
 fn origin(text: &str) -> Result<HeaderValue, String> {
-    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    let is_origin = host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '*', ' ']));
     match HeaderValue::from_str(text) {
-        Ok(value) if is_origin || text == "*" => Ok(value),
+        Ok(value) if is_origin(text) || text == "*" => Ok(value),
         _ => Err("an origin such as https://shop.example, without a path, or '*'".to_owned()),
     }
+}
+
+/// The keys of the file and of the environment.
+fn keys(file: Option<&Path>) -> Result<Vec<ApiKey>, CliError> {
+    let mut keys = file.map(keys::read).transpose()?.unwrap_or_default();
+    if let Ok(secret) = std::env::var("OKYEAME_API_KEY") {
+        keys.push(ApiKey::from_environment(&secret)?);
+    }
+    keys::check_names(&keys)?;
+    Ok(keys)
+}
+
+fn token_secret(file: &Path) -> Result<TokenSecret, CliError> {
+    let bytes = std::fs::read(file).map_err(CliError::io(format!("reading {}", file.display())))?;
+    TokenSecret::new(&bytes).ok_or_else(|| CliError::ShortSecret { path: file.display().to_string() })
 }
 
 pub(crate) fn run(args: Args) -> Result<ExitCode, CliError> {
@@ -122,6 +163,15 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, CliError> {
         models_dir: args.models,
         site_dir: args.site,
         allowed_origins: args.allowed_origins,
+        keys: keys(args.keys.as_deref())?,
+        token_secret: args.token_secret.as_deref().map(token_secret).transpose()?,
+        requests_per_minute: args.requests_per_minute,
+        tls: args
+            .tls_cert
+            .as_deref()
+            .zip(args.tls_key.as_deref())
+            .map(|(cert, key)| Tls::load(cert, key))
+            .transpose()?,
         max_body_bytes: args.max_body_bytes,
         max_audio_s: args.max_audio_s,
         max_batch_files: args.max_batch_files.max(1),
@@ -139,18 +189,27 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, CliError> {
         .enable_all()
         .build()
         .map_err(CliError::io("starting the runtime"))?;
-    let result = runtime.block_on(serve(config, args.model.compute.clone()));
+    let result = runtime.block_on(serve(config, args.model.compute.clone(), args.insecure));
     // A clip that was given up may still be in a decoder: do not wait for it.
     runtime.shutdown_background();
     result
 }
 
-async fn serve(config: ServerConfig, compute: ComputeArgs) -> Result<ExitCode, CliError> {
+async fn serve(config: ServerConfig, compute: ComputeArgs, insecure: bool) -> Result<ExitCode, CliError> {
     let listener = bind(&config).await?;
     let address = listener.local_addr().map_err(CliError::io("reading the address"))?;
-    tracing::info!(model = config.model.label(), "listening on http://{address}/, loading the model");
-    if !address.ip().is_loopback() {
-        tracing::warn!("there are no keys yet: whoever reaches this address may use it");
+    let (scheme, has_keys) = (if config.tls.is_some() { "https" } else { "http" }, !config.keys.is_empty());
+    let is_public = !address.ip().is_loopback();
+    if is_public && !has_keys && !insecure {
+        return Err(CliError::OpenToAll { address: address.to_string() });
+    }
+    tracing::info!(model = config.model.label(), "listening on {scheme}://{address}/, loading the model");
+    if is_public && !has_keys {
+        tracing::warn!("no key is asked for (--insecure): whoever reaches this address may use it");
+    } else if is_public && config.tls.is_none() {
+        tracing::warn!(
+            "keys and speech travel in the clear: put a proxy that speaks HTTPS in front, or give --tls-cert and --tls-key"
+        );
     }
     let drain_limit = config.request_timeout() + DRAIN_GRACE;
     let model = config.model.clone();
@@ -169,7 +228,7 @@ async fn serve(config: ServerConfig, compute: ComputeArgs) -> Result<ExitCode, C
             stopping.notify_one();
         }
     };
-    tokio::spawn(announce(Arc::clone(&server), address.to_string()));
+    tokio::spawn(announce(Arc::clone(&server), format!("{scheme}://{address}")));
 
     let serving = connections::serve(listener, app(Arc::clone(&server)), &server.config, stop);
     let out_of_patience = async {
@@ -208,7 +267,8 @@ async fn bind(config: &ServerConfig) -> Result<TcpListener, CliError> {
 /// Says when the model is there, and what to try.
 async fn announce(server: Arc<Server>, address: String) {
     if server.loaded().await.is_ok() {
-        tracing::info!("ready: curl -F file=@command.wav 'http://{address}/test-intent'");
+        let key = if server.config.keys.is_empty() { "" } else { "-H 'Authorization: Bearer KEY' " };
+        tracing::info!("ready: curl {key}-F file=@command.wav '{address}/test-intent'");
     }
 }
 

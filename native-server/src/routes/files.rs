@@ -10,7 +10,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, Uri, header};
 use axum::response::{IntoResponse, Response};
-use tower_http::cors::{AllowOrigin, Any, CorsLayer};
+use tower_http::cors::{AllowHeaders, AllowOrigin, Any, CorsLayer};
 use tower_http::services::ServeDir;
 
 use crate::error::ApiError;
@@ -43,7 +43,9 @@ pub(crate) fn api_cors(origins: &[HeaderValue]) -> CorsLayer {
     let allowed =
         if origins.iter().any(|origin| origin == "*") { Any.into() } else { AllowOrigin::list(origins.to_vec()) };
     let methods = [Method::GET, Method::POST];
-    CorsLayer::new().allow_origin(allowed).allow_methods(methods).allow_headers(Any).expose_headers(shown)
+    // Not `*`: that leaves out `Authorization`.
+    let sent = AllowHeaders::mirror_request();
+    CorsLayer::new().allow_origin(allowed).allow_methods(methods).allow_headers(sent).expose_headers(shown)
 }
 
 /// A file of a web bundle.

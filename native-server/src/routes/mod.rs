@@ -13,6 +13,7 @@ pub(crate) mod openai;
 pub(crate) mod page;
 pub(crate) mod stats;
 pub(crate) mod text;
+pub(crate) mod tokens;
 pub(crate) mod upload;
 
 use std::any::Any;
@@ -25,6 +26,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::access::{self, Door, Scope};
 use crate::connections;
 use crate::error::ApiError;
 use crate::inference_worker::panic_message;
@@ -35,21 +37,36 @@ use crate::state::Server;
 /// All the routes, over a running [`Server`].
 pub fn app(server: Arc<Server>) -> Router {
     let max_body_bytes = server.config.max_body_bytes;
-    let mut api = Router::new()
+    let open_to = |scopes| middleware::from_fn_with_state(Door { server: Arc::clone(&server), scopes }, access::layer);
+    let commands = Router::new()
         .route(intent::ROUTE, post(intent::intent))
         .route("/recognize", post(intent::intent))
         .route(batch::ROUTE, post(batch::batch))
         .route("/batch-recognize", post(batch::batch))
         .route(text::ROUTE, post(text::text))
+        .route_layer(open_to(&[Scope::Intent]));
+    let words = Router::new()
         .route(openai::TRANSCRIPTIONS, post(openai::transcriptions))
         .route(openai::TRANSLATIONS, post(openai::translations))
-        .route(openai::MODELS, get(openai::models))
-        .route("/health", get(health::health))
-        .route("/live", get(health::live))
+        .route_layer(open_to(&[Scope::Transcribe]));
+    let operation = Router::new()
         .route("/metrics", get(metrics::metrics))
         .route("/performance-stats", get(stats::performance_stats))
+        .route_layer(open_to(&[Scope::Operate]));
+    // Whoever may do anything here.
+    let about = Router::new()
+        .route(openai::MODELS, get(openai::models))
         .route("/intents", get(intents::intents))
         .route("/model-info", get(intents::model_info))
+        .route(tokens::ROUTE, post(tokens::mint))
+        .route_layer(open_to(&Scope::ALL));
+    let mut api = Router::new()
+        .route("/health", get(health::health))
+        .route("/live", get(health::live))
+        .merge(commands)
+        .merge(words)
+        .merge(operation)
+        .merge(about)
         .method_not_allowed_fallback(method_not_allowed);
     if !server.config.allowed_origins.is_empty() {
         api = api.layer(files::api_cors(&server.config.allowed_origins));

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on fails
 
+mod access;
 mod bad_input;
 mod catalogue;
 mod files;

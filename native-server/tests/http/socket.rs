@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use okyeame_server::config::ServerConfig;
 use okyeame_server::serve as serve_connections;
+use okyeame_server::tls::Tls;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -225,4 +226,35 @@ async fn a_stop_closes_idle_connections_and_frees_the_port() {
     served.stop.send(()).unwrap();
     tokio::time::timeout(Duration::from_secs(5), served.serving).await.unwrap().unwrap();
     assert!(TcpStream::connect(served.address).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn https_is_spoken_with_a_certificate_and_idle_handshakes_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let shop = Shop::with(|config| {
+        config.tls = Some(Tls::load(&cert, &key).unwrap());
+        config.header_timeout_s = 0.5;
+        config.max_connections = 2;
+    })
+    .await;
+    let served = serve(&shop).await;
+    // One sends nothing, one speaks plain HTTP: neither keeps its place.
+    let mut silent = TcpStream::connect(served.address).await.unwrap();
+    let plain = post(served.address, "/test-intent?top_k=1", clip()).await;
+    let _ = tokio::time::timeout(Duration::from_secs(10), silent.read(&mut [0; 8])).await.unwrap();
+    drop(plain);
+
+    let root = reqwest::Certificate::from_pem(made.cert.pem().as_bytes()).unwrap();
+    let client = reqwest::Client::builder().tls_certs_only([root]).build().unwrap();
+    let url = format!("https://localhost:{}/test-intent?top_k=1", served.address.port());
+    let form = client.post(url).header("content-type", Form::content_type()).body(clip().bytes());
+    let answer: serde_json::Value = serde_json::from_str(&form.send().await.unwrap().text().await.unwrap()).unwrap();
+    assert_eq!(answer["intent"], "add_to_cart", "{answer}");
+    drop(client);
+    served.stop.send(()).unwrap();
+    tokio::time::timeout(Duration::from_secs(10), served.serving).await.unwrap().unwrap();
 }

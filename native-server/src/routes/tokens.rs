@@ -1,0 +1,87 @@
+//! `POST /v1/tokens`: a shop's server mints a short-lived token for a page with its key.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{Extension, FromRequest, Request, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::{Json, RequestExt};
+use serde::{Deserialize, Serialize};
+
+use crate::access::tokens::MAX_LIFE_S;
+use crate::access::{Caller, Scope, is_origin};
+use crate::error::ApiError;
+use crate::routes::upload::{harmless, out_of_range, unread};
+use crate::state::Server;
+
+/// The route's name.
+pub(crate) const ROUTE: &str = "/v1/tokens";
+/// What a token opens if nothing is said.
+const DEFAULT_SCOPES: [Scope; 1] = [Scope::Intent];
+/// How long it lives if nothing is said, seconds.
+const DEFAULT_LIFE_S: u64 = 600;
+
+/// The body; an empty one takes all defaults.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Wanted {
+    /// Some of `intent` and `transcribe`, no more than the key has.
+    scopes: Option<Vec<Scope>>,
+    /// The page that may use it, such as `https://shop.example`.
+    origin: Option<String>,
+    /// Seconds, 1 to 86400.
+    expires_in: Option<u64>,
+}
+
+/// The answer.
+#[derive(Debug, Serialize)]
+struct Minted {
+    token: String,
+    scopes: Vec<Scope>,
+    origin: Option<String>,
+    expires_in: u64,
+    /// Seconds since 1970.
+    expires_at: u64,
+}
+
+/// Mints a token. Where access is off there is no key to mint it with, and it opens nothing that is not open.
+pub(crate) async fn mint(State(server): State<Arc<Server>>, mut request: Request) -> Result<Response, ApiError> {
+    let caller = request.extract_parts::<Extension<Caller>>().await.ok().map(|Extension(caller)| caller);
+    if caller.as_ref().is_some_and(|caller| caller.by_token) {
+        return Err(ApiError::OutOfScope);
+    }
+    let body = Bytes::from_request(request, &()).await;
+    let body = body.map_err(|refused| unread(refused.status(), &refused.body_text(), &refused, &server.config))?;
+    let wanted: Wanted = if body.trim_ascii().is_empty() {
+        Wanted::default()
+    } else {
+        serde_json::from_slice(&body).map_err(|error| ApiError::InvalidJson { reason: harmless(&error.to_string()) })?
+    };
+
+    let scopes = wanted.scopes.unwrap_or_else(|| DEFAULT_SCOPES.to_vec());
+    if scopes.is_empty() || scopes.contains(&Scope::Operate) {
+        return Err(out_of_range("scopes", "one or both of intent and transcribe".to_owned()));
+    }
+    if let Some(caller) = &caller
+        && !scopes.iter().all(|scope| caller.scopes.contains(scope))
+    {
+        return Err(ApiError::OutOfScope);
+    }
+    let expires_in = wanted.expires_in.unwrap_or(DEFAULT_LIFE_S);
+    if !(1..=MAX_LIFE_S).contains(&expires_in) {
+        return Err(out_of_range("expires_in", format!("1 to {MAX_LIFE_S} seconds")));
+    }
+    let origin = wanted.origin;
+    if origin.as_deref().is_some_and(|origin| !is_origin(origin)) {
+        return Err(out_of_range("origin", "an origin such as https://shop.example, without a path".to_owned()));
+    }
+
+    let key = caller.map(|caller| caller.key).unwrap_or_default();
+    let life = Duration::from_secs(expires_in);
+    let (token, expires_at) = server.access.tokens.mint(key, scopes.clone(), origin.clone(), life)?;
+    let minted = Minted { token, scopes, origin, expires_in, expires_at };
+    // Nobody on the way keeps it.
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(minted)).into_response())
+}
