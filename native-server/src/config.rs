@@ -49,6 +49,11 @@ pub struct ServerConfig {
     /// Seconds of decoded audio that may wait together, so that a full queue of long clips does not
     /// fill the memory: 3600 s are 3600 * 16000 * 4 bytes = 230 MB. At least `max_audio_s` counts.
     pub queue_audio_s: f64,
+    /// Commands that share one pass through the model: those that wait when it is free. More of them together are no faster
+    /// than one after the other on a few cores, and each waits for all.
+    pub max_batch: usize,
+    /// How long a command waits for others to share a pass with, milliseconds, while the model is free.
+    pub batch_wait_ms: f64,
     /// Seconds until a request (of a batch: each file, from its turn on) is answered with 504.
     pub request_timeout_s: f64,
     /// Connections that are open together; more wait until one ends. Half of the 1024 files that a process may usually have
@@ -85,6 +90,8 @@ impl Default for ServerConfig {
             max_batch_files: 32,
             queue_len: 64,
             queue_audio_s: 3600.0,
+            max_batch: 8,
+            batch_wait_ms: 0.0,
             request_timeout_s: 60.0,
             max_connections: 512,
             header_timeout_s: 10.0,

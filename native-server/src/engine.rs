@@ -1,7 +1,7 @@
 //! What the server needs of a model: the one door between HTTP and the core.
 //!
 //! The trait exists so that the routes can be tested without weights; [`Recognizer`] is the engine of
-//! every real server. It is blocking: the inference worker calls it on a thread of its own.
+//! every real server. It is blocking: the inference worker calls it on threads of its own, two at a time.
 
 use std::fmt;
 use std::sync::Arc;
@@ -55,25 +55,31 @@ pub struct AskedWords {
 }
 
 /// A loaded model.
-pub trait Engine: Send {
+pub trait Engine: Send + Sync {
     /// Answers one clip. Fills all but what only the caller knows: `filename`, `request_id`, `run`'s
     /// place and bytes, and the times outside of the model.
     ///
     /// # Errors
     /// What the core says; the engine stays usable.
-    fn recognize(&mut self, waveform: &Waveform, options: &RecognizeOptions) -> Result<Recognition>;
+    fn recognize(&self, waveform: &Waveform, options: &RecognizeOptions) -> Result<Recognition>;
+
+    /// Answers several clips, each as [`Self::recognize`] does, in one pass where the model can: an answer for each, in their
+    /// order.
+    fn recognize_all(&self, clips: &[(&Waveform, &RecognizeOptions)]) -> Vec<Result<Recognition>> {
+        clips.iter().map(|(waveform, options)| self.recognize(waveform, options)).collect()
+    }
 
     /// Answers what somebody wrote, as [`Self::recognize`] what they say.
     ///
     /// # Errors
     /// What the core says.
-    fn recognize_text(&mut self, text: &str, options: &RecognizeOptions) -> Result<Recognition>;
+    fn recognize_text(&self, text: &str, options: &RecognizeOptions) -> Result<Recognition>;
 
     /// Writes down one recording of any length.
     ///
     /// # Errors
     /// What the core says, also for a model that writes no words.
-    fn transcribe(&mut self, waveform: &Waveform, asked: &AskedWords) -> Result<Transcript>;
+    fn transcribe(&self, waveform: &Waveform, asked: &AskedWords) -> Result<Transcript>;
 
     /// What the model is.
     fn info(&self) -> &ModelInfo;
@@ -93,16 +99,20 @@ pub trait Engine: Send {
 }
 
 impl Engine for Recognizer {
-    fn recognize(&mut self, waveform: &Waveform, options: &RecognizeOptions) -> Result<Recognition> {
+    fn recognize(&self, waveform: &Waveform, options: &RecognizeOptions) -> Result<Recognition> {
         // By path: `self.recognize(…)` would find this very method.
         block_on_pool(Recognizer::recognize(self, waveform, options))
     }
 
-    fn recognize_text(&mut self, text: &str, options: &RecognizeOptions) -> Result<Recognition> {
+    fn recognize_all(&self, clips: &[(&Waveform, &RecognizeOptions)]) -> Vec<Result<Recognition>> {
+        block_on_pool(Recognizer::recognize_all(self, clips))
+    }
+
+    fn recognize_text(&self, text: &str, options: &RecognizeOptions) -> Result<Recognition> {
         Recognizer::recognize_text(self, text, options)
     }
 
-    fn transcribe(&mut self, waveform: &Waveform, asked: &AskedWords) -> Result<Transcript> {
+    fn transcribe(&self, waveform: &Waveform, asked: &AskedWords) -> Result<Transcript> {
         let prompt = asked.prompt.as_deref().map(|text| self.prompt_tokens(text)).transpose()?.unwrap_or_default();
         let defaults = DecodeOptions::default();
         let options = TranscribeOptions {

@@ -1,28 +1,36 @@
-//! The model on its own thread, behind the bounded queue.
+//! The model on threads of its own, behind the bounded queue.
 //!
-//! The thread loads the model, lets it answer one clip so that the first customer does not pay for cold
-//! caches, and then takes job after job. A panic in the model is caught for each job: that client gets
-//! an error, the next one is answered. Whoever waits for an answer owns the job's place; when it goes
-//! (disconnected, or out of time), a job that has not begun is never run.
+//! A thread loads the model and lets it answer one clip, so that the first customer does not pay for cold caches. Then two
+//! take work from the queue, each with a pool of its own for the arithmetic: one the commands, several in one pass where
+//! several wait, the other whatever writes words. A panic in the model is caught: that client gets an error, the next one is
+//! answered. Whoever waits for an answer owns the job's place; when it goes (disconnected, or out of time), a job that has
+//! not begun is never run.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use okyeame_core::audio::{SAMPLE_RATE_HZ, Waveform};
-use okyeame_core::{Error as CoreError, IntentInfo, ModelInfo, RecognizeOptions, Result as CoreResult};
+use okyeame_core::{
+    Error as CoreError, IntentInfo, ModelInfo, Recognition, RecognizeOptions, Result as CoreResult, Task,
+};
+use prometheus_client::metrics::histogram::Histogram;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::sync::{oneshot, watch};
 
+use crate::config::{ServerConfig, duration};
 use crate::engine::{CheckOptions, Engine};
 use crate::error::ApiError;
-use crate::queue::{Admission, NoRoom, Queue};
+use crate::queue::{Admission, BatchLimits, Lane, NoRoom, Queue};
 
 /// So many server faults in a row make the server report itself unhealthy; one good answer heals it.
 const UNHEALTHY_AFTER: u64 = 3;
 /// Bounds of `Retry-After`, seconds.
 const RETRY_AFTER_S: std::ops::RangeInclusive<u64> = 1..=120;
+/// Seconds of audio that share a pass: a clip of half a minute does not make nine others wait for it.
+const MAX_BATCH_AUDIO_S: usize = 30;
 /// Weight of the newest job in the running mean of the model's time.
 const MEAN_WEIGHT: f64 = 0.2;
 
@@ -75,24 +83,40 @@ enum Ran {
     NobodyWaited,
 }
 
-/// A piece of work for the model. What it gives back sends the answer, once the books are kept: whoever has an answer finds
-/// it counted.
-type Work = Box<dyn FnOnce(&mut dyn Engine, Duration) -> (Ran, Reply) + Send>;
+/// A piece of work for the model.
+enum Work {
+    /// A clip that may share a pass with others.
+    Clip {
+        waveform: Waveform,
+        options: RecognizeOptions,
+        reply: ReplyTo<Recognition>,
+    },
+    Other(OtherWork),
+}
+
+/// What it gives back sends the answer, once the books are kept: whoever has an answer finds it counted.
+type OtherWork = Box<dyn FnOnce(&dyn Engine, Duration) -> (Ran, Reply) + Send>;
 type Reply = Box<dyn FnOnce() + Send>;
+type ReplyTo<T> = oneshot::Sender<Result<Answered<T>, Failure>>;
 
 struct Job {
     work: Work,
     enqueued: Instant,
 }
 
-/// What the thread and the handlers share.
+/// What the threads and the handlers share.
 struct Shared {
     queue: Arc<Queue<Job>>,
     phase: watch::Sender<Phase>,
     /// Running mean of the model's time per job, microseconds; 0 before the first.
     mean_us: AtomicU64,
     faults_in_a_row: AtomicU64,
-    busy: AtomicBool,
+    /// Jobs that the model has.
+    at_work: AtomicU64,
+    /// Threads of the arithmetic, for each lane.
+    threads: usize,
+    batches: BatchLimits,
+    batch_sizes: Histogram,
 }
 
 /// The handlers' side. Dropping the last one ends the thread after the jobs that it has.
@@ -108,16 +132,23 @@ impl Drop for InferenceWorker {
 
 impl InferenceWorker {
     /// Starts the thread; `load` runs on it.
-    pub(crate) fn spawn<L>(max_queue_len: usize, max_queue_audio_s: f64, load: L) -> std::io::Result<Self>
+    pub(crate) fn spawn<L>(config: &ServerConfig, batch_sizes: Histogram, load: L) -> std::io::Result<Self>
     where
         L: FnOnce() -> CoreResult<Box<dyn Engine>> + Send + 'static,
     {
         let shared = Arc::new(Shared {
-            queue: Arc::new(Queue::new(max_queue_len, max_queue_audio_s)),
+            queue: Arc::new(Queue::new(config.queue_len, config.queue_audio_s.max(config.max_audio_s))),
             phase: watch::Sender::new(Phase::Loading),
             mean_us: AtomicU64::new(0),
             faults_in_a_row: AtomicU64::new(0),
-            busy: AtomicBool::new(false),
+            at_work: AtomicU64::new(0),
+            threads: config.threads,
+            batches: BatchLimits {
+                max_jobs: config.max_batch.max(1),
+                max_audio_s: MAX_BATCH_AUDIO_S,
+                wait: duration(config.batch_wait_ms / 1e3),
+            },
+            batch_sizes,
         });
         let on_thread = Arc::clone(&shared);
         std::thread::Builder::new().name("model".to_owned()).spawn(move || run(&on_thread, load))?;
@@ -161,7 +192,24 @@ impl InferenceWorker {
         (self.shared.queue.len(), self.shared.queue.max_len())
     }
 
-    /// Has the model do a piece of work, such as answering a clip of `audio_s` seconds.
+    /// Has the model answer a clip, perhaps together with others.
+    ///
+    /// Dropping the future takes the clip out of the queue.
+    ///
+    /// # Errors
+    /// As [`InferenceWorker::ask`].
+    pub(crate) async fn recognize(
+        &self,
+        waveform: Waveform,
+        options: RecognizeOptions,
+        admission: Admission,
+    ) -> Result<Answered<Recognition>, ApiError> {
+        let hears = self.model()?.info.task == Task::Multi;
+        let lane = if hears && !options.transcribe { Lane::Commands } else { Lane::Words };
+        self.enqueue(lane, waveform.duration_s(), admission, |reply| Work::Clip { waveform, options, reply }).await
+    }
+
+    /// Has the model do a piece of work on `audio_s` seconds.
     ///
     /// Dropping the future takes the work out of the queue.
     ///
@@ -169,9 +217,20 @@ impl InferenceWorker {
     /// 429 without room (only with [`Admission::Refuse`]), what the core says, 500 for a panic.
     pub(crate) async fn ask<T: Send + 'static>(
         &self,
+        lane: Lane,
         audio_s: f64,
         admission: Admission,
-        work: impl FnOnce(&mut dyn Engine) -> CoreResult<T> + Send + 'static,
+        work: impl FnOnce(&dyn Engine) -> CoreResult<T> + Send + 'static,
+    ) -> Result<Answered<T>, ApiError> {
+        self.enqueue(lane, audio_s, admission, |reply| Work::Other(boxed(work, reply))).await
+    }
+
+    async fn enqueue<T>(
+        &self,
+        lane: Lane,
+        audio_s: f64,
+        admission: Admission,
+        work: impl FnOnce(ReplyTo<T>) -> Work,
     ) -> Result<Answered<T>, ApiError> {
         let queue = &self.shared.queue;
         let enqueued = Instant::now();
@@ -180,7 +239,7 @@ impl InferenceWorker {
             NoRoom::Closed => ApiError::Draining,
         })?;
         let (reply, answer) = oneshot::channel();
-        let _place = queue.push(Job { work: boxed(work, reply), enqueued }, room).ok_or(ApiError::Draining)?;
+        let _place = queue.push(lane, Job { work: work(reply), enqueued }, room).ok_or(ApiError::Draining)?;
         match answer.await {
             Ok(Ok(answered)) => Ok(answered),
             Ok(Err(Failure::Core(error))) => Err(error.into()),
@@ -193,7 +252,7 @@ impl InferenceWorker {
 
     /// Seconds until the queue has likely moved on: its length times the mean time of a job.
     fn retry_after_s(&self) -> u64 {
-        let jobs = self.shared.queue.len() as u64 + u64::from(self.shared.busy.load(Ordering::Relaxed));
+        let jobs = self.shared.queue.len() as u64 + self.shared.at_work.load(Ordering::Relaxed);
         let wait_us = jobs.saturating_mul(self.shared.mean_us.load(Ordering::Relaxed));
         wait_us.div_ceil(1_000_000).clamp(*RETRY_AFTER_S.start(), *RETRY_AFTER_S.end())
     }
@@ -205,7 +264,11 @@ where
     L: FnOnce() -> CoreResult<Box<dyn Engine>>,
 {
     let started = Instant::now();
-    let mut engine = match catch_unwind(AssertUnwindSafe(|| load_and_warm_up(load))) {
+    let (commands, words) = match (pool(shared.threads, "commands"), pool(shared.threads, "words")) {
+        (Ok(commands), Ok(words)) => (commands, words),
+        (Err(error), _) | (_, Err(error)) => return fail(shared, &error.to_string()),
+    };
+    let engine = match catch_unwind(AssertUnwindSafe(|| load_and_warm_up(load))) {
         Ok(Ok(engine)) => engine,
         Ok(Err(error)) => return fail(shared, &error.to_string()),
         Err(panic) => return fail(shared, &format!("loading panicked: {}", panic_message(panic.as_ref()))),
@@ -229,33 +292,97 @@ where
     );
     shared.phase.send_replace(Phase::Ready(Arc::new(model)));
 
-    while let Some(taken) = shared.queue.pop() {
-        shared.busy.store(true, Ordering::Relaxed);
-        run_job(shared, engine.as_mut(), taken.job);
-        shared.busy.store(false, Ordering::Relaxed);
+    let engine = engine.as_ref();
+    std::thread::scope(|scope| {
+        let writing = || run_lane(shared, &words, engine, Lane::Words, BatchLimits::ONE);
+        if let Err(error) = std::thread::Builder::new().name("words".to_owned()).spawn_scoped(scope, writing) {
+            return fail(shared, &error.to_string());
+        }
+        run_lane(shared, &commands, engine, Lane::Commands, shared.batches);
+    });
+}
+
+/// Threads for one lane's arithmetic. In one pool for both, a thread that waits for a part of a command could take up a whole
+/// transcript meanwhile.
+fn pool(threads: usize, lane: &'static str) -> Result<ThreadPool, rayon::ThreadPoolBuildError> {
+    ThreadPoolBuilder::new().num_threads(threads).thread_name(move |i| format!("{lane} {i}")).build()
+}
+
+/// Does a lane's work until the queue is closed and the lane empty.
+fn run_lane(shared: &Shared, pool: &ThreadPool, engine: &dyn Engine, lane: Lane, limits: BatchLimits) {
+    while let Some(taken) = shared.queue.pop(lane, limits) {
+        let n_jobs = taken.len() as u64;
+        shared.at_work.fetch_add(n_jobs, Ordering::Relaxed);
+        // The audio's room is free again only after the work.
+        let (jobs, _room): (Vec<Job>, Vec<_>) = taken.into_iter().map(|taken| (taken.job, taken.room)).unzip();
+        pool.install(|| run_jobs(shared, engine, jobs));
+        shared.at_work.fetch_sub(n_jobs, Ordering::Relaxed);
+    }
+}
+
+fn run_jobs(shared: &Shared, engine: &dyn Engine, jobs: Vec<Job>) {
+    let mut clips = Vec::with_capacity(jobs.len());
+    for Job { work, enqueued } in jobs {
+        match work {
+            // Whose client is gone is not run.
+            Work::Clip { reply, .. } if reply.is_closed() => {}
+            Work::Clip { waveform, options, reply } => clips.push((waveform, options, reply, enqueued.elapsed())),
+            Work::Other(work) => {
+                let started = Instant::now();
+                let (ran, reply) = work(engine, enqueued.elapsed());
+                if keep_books(shared, ran) {
+                    count(shared, started.elapsed());
+                }
+                reply();
+            }
+        }
+    }
+    if !clips.is_empty() {
+        run_clips(shared, engine, clips);
+    }
+}
+
+/// Answers clips in one pass. If the model panics, each goes alone, so that one clip costs no other its answer.
+fn run_clips(
+    shared: &Shared,
+    engine: &dyn Engine,
+    clips: Vec<(Waveform, RecognizeOptions, ReplyTo<Recognition>, Duration)>,
+) {
+    let started = Instant::now();
+    let asked: Vec<_> = clips.iter().map(|(waveform, options, ..)| (waveform, options)).collect();
+    let together = catch_unwind(AssertUnwindSafe(|| engine.recognize_all(&asked)));
+    let answers: Vec<_> = match together {
+        Ok(answers) => answers.into_iter().map(Ok).collect(),
+        Err(panic) if asked.len() == 1 => vec![Err(panic)],
+        Err(_) => {
+            let alone = |(waveform, options): &(&Waveform, &RecognizeOptions)| {
+                catch_unwind(AssertUnwindSafe(|| engine.recognize(waveform, options)))
+            };
+            asked.iter().map(alone).collect()
+        }
+    };
+    shared.batch_sizes.observe(clips.len() as f64);
+    let each = started.elapsed() / u32::try_from(clips.len()).unwrap_or(u32::MAX);
+    for ((.., reply, queued), answer) in clips.into_iter().zip(answers) {
+        let (ran, outcome) = outcome(answer, queued);
+        if keep_books(shared, ran) {
+            count(shared, each);
+        }
+        // A client that went meanwhile is no error.
+        let _ = reply.send(outcome);
     }
 }
 
 /// Work with its way back. An engine keeps no state between clips, so work that panicked leaves nothing half-done behind.
 fn boxed<T: Send + 'static>(
-    work: impl FnOnce(&mut dyn Engine) -> CoreResult<T> + Send + 'static,
-    reply: oneshot::Sender<Result<Answered<T>, Failure>>,
-) -> Work {
+    work: impl FnOnce(&dyn Engine) -> CoreResult<T> + Send + 'static,
+    reply: ReplyTo<T>,
+) -> OtherWork {
     Box::new(move |engine, queued| {
         if reply.is_closed() {
             return (Ran::NobodyWaited, Box::new(|| {}));
         }
-        let (ran, outcome) = match catch_unwind(AssertUnwindSafe(|| work(engine))) {
-            Ok(Ok(answer)) => (Ran::Answered, Ok(Answered { answer, queued })),
-            Ok(Err(error)) => {
-                let of_the_server = matches!(
-                    error,
-                    CoreError::NotFinite { .. } | CoreError::Device { .. } | CoreError::ShapeMismatch { .. }
-                );
-                (if of_the_server { Ran::Faulted } else { Ran::Refused }, Err(Failure::Core(error)))
-            }
-            Err(panic) => (Ran::Faulted, Err(Failure::Panicked(panic_message(panic.as_ref())))),
-        };
+        let (ran, outcome) = outcome(catch_unwind(AssertUnwindSafe(|| work(engine))), queued);
         let send = move || {
             // A client that went meanwhile is no error.
             let _ = reply.send(outcome);
@@ -264,22 +391,35 @@ fn boxed<T: Send + 'static>(
     })
 }
 
-fn run_job(shared: &Shared, engine: &mut dyn Engine, job: Job) {
-    let started = Instant::now();
-    let (ran, reply) = (job.work)(engine, job.enqueued.elapsed());
+/// What the model's health and the client are told of what came of some work.
+fn outcome<T>(answer: std::thread::Result<CoreResult<T>>, queued: Duration) -> (Ran, Result<Answered<T>, Failure>) {
+    match answer {
+        Ok(Ok(answer)) => (Ran::Answered, Ok(Answered { answer, queued })),
+        Ok(Err(error)) => {
+            let of_the_server = matches!(
+                error,
+                CoreError::NotFinite { .. } | CoreError::Device { .. } | CoreError::ShapeMismatch { .. }
+            );
+            (if of_the_server { Ran::Faulted } else { Ran::Refused }, Err(Failure::Core(error)))
+        }
+        Err(panic) => (Ran::Faulted, Err(Failure::Panicked(panic_message(panic.as_ref())))),
+    }
+}
+
+/// Whether work was done at all, and how the model does.
+fn keep_books(shared: &Shared, ran: Ran) -> bool {
     match ran {
-        Ran::NobodyWaited => return,
+        Ran::NobodyWaited => return false,
         Ran::Answered => shared.faults_in_a_row.store(0, Ordering::Relaxed),
         Ran::Refused => {}
         Ran::Faulted => {
             shared.faults_in_a_row.fetch_add(1, Ordering::Relaxed);
         }
     }
-    count(shared, started.elapsed());
-    reply();
+    true
 }
 
-/// Updates the running mean. Only the model's thread writes it.
+/// Updates the running mean. Two threads write it: one of two values at once may be lost, which a mean can bear.
 fn count(shared: &Shared, took: Duration) {
     let took_us = took.as_secs_f64() * 1e6;
     let before = shared.mean_us.load(Ordering::Relaxed) as f64;
@@ -292,7 +432,7 @@ fn load_and_warm_up<L>(load: L) -> CoreResult<Box<dyn Engine>>
 where
     L: FnOnce() -> CoreResult<Box<dyn Engine>>,
 {
-    let mut engine = load()?;
+    let engine = load()?;
     // The words are not asked for: of a clip that holds none, decoding could take seconds.
     let options = RecognizeOptions { transcribe: false, ..RecognizeOptions::default() };
     engine.recognize(&warm_up_clip()?, &options)?;
@@ -351,7 +491,7 @@ mod tests {
     #[tokio::test]
     async fn a_model_that_cannot_be_loaded_is_reported() {
         for panics in [false, true] {
-            let worker = InferenceWorker::spawn(4, 60.0, move || {
+            let worker = InferenceWorker::spawn(&ServerConfig::default(), Histogram::new([1.0]), move || {
                 assert!(!panics, "broken weights");
                 Err(CoreError::ModelNotFound { what: "config.json".to_owned() })
             })

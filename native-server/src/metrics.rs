@@ -27,6 +27,8 @@ use crate::state::Server;
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Upper ends of times, seconds: a command takes tens of milliseconds, a long transcript a minute.
 const BUCKETS_S: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
+/// Upper ends of numbers of commands.
+const BATCHES: [f64; 6] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0];
 /// The route of whatever no route takes: files of a site, and what is not found.
 const OTHER: &str = "other";
 
@@ -74,6 +76,8 @@ pub(crate) struct Metrics {
     errors: Family<CodeLabel, Counter>,
     stages: Times<StageLabel>,
     lookups: Family<LookupLabel, Counter>,
+    /// The model's threads fill it.
+    pub(crate) batch_sizes: Histogram,
     /// Looked at when somebody asks.
     ready: Gauge,
     queue_length: Gauge,
@@ -92,6 +96,7 @@ impl Default for Metrics {
             errors: Family::default(),
             stages: times(),
             lookups: Family::default(),
+            batch_sizes: Histogram::new(BATCHES),
             ready: Gauge::default(),
             queue_length: Gauge::default(),
             queue_capacity: Gauge::default(),
@@ -115,6 +120,7 @@ impl Default for Metrics {
             metrics.stages.clone(),
         );
         all.register("cache_lookups", "Looks into the cache of answers, by result", metrics.lookups.clone());
+        all.register("batch_size", "Commands that shared a pass through the model", metrics.batch_sizes.clone());
         all.register("ready", "1 when GET /health answers 200", metrics.ready.clone());
         all.register("queue_length", "Jobs that wait for the model", metrics.queue_length.clone());
         all.register("queue_capacity", "Jobs that may wait for the model", metrics.queue_capacity.clone());

@@ -32,7 +32,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the model's thread, where `load` runs; returns at once.
+    /// Starts the model's threads, on one of which `load` runs; returns at once.
     ///
     /// # Errors
     /// If the system gives no thread, or no random numbers.
@@ -40,13 +40,13 @@ impl Server {
     where
         L: FnOnce() -> Result<Box<dyn Engine>> + Send + 'static,
     {
-        let queue_audio_s = config.queue_audio_s.max(config.max_audio_s);
+        let metrics = Metrics::default();
         Ok(Arc::new(Self {
             access: Access::new(&config).map_err(io::Error::other)?,
-            worker: InferenceWorker::spawn(config.queue_len, queue_audio_s, load)?,
+            worker: InferenceWorker::spawn(&config, metrics.batch_sizes.clone(), load)?,
             cache: AnswerCache::new(config.cache_bytes, config.cache_ttl_s),
             stats: Stats::default(),
-            metrics: Metrics::default(),
+            metrics,
             decoders: Arc::new(Semaphore::new(config.threads.clamp(1, 1024))),
             started: Instant::now(),
             draining: AtomicBool::new(false),

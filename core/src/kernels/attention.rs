@@ -9,6 +9,8 @@
 //!
 //! One file, though long: the three forms share the packed head, the head layout and their tests.
 //!
+//! Windows of unequal lengths go side by side without padding ([`self_attention_of`]).
+//!
 //! Not for masks other than the causal one, and not for grouped-query attention.
 
 use burn::tensor::ops::AttentionModuleOptions;
@@ -40,19 +42,65 @@ pub fn self_attention(qkv: Tensor<3>, n_head: usize) -> Tensor<3> {
         return plain::self_attention(qkv, n_head);
     }
     let [batch, n_ctx, width] = qkv.dims();
+    let attended = cpu_self_attention(qkv, &vec![n_ctx; batch], n_head);
+    tensor_from(attended, [batch, n_ctx, width / 3], &device)
+}
+
+/// [`self_attention`] of several windows that stand one behind the other, each of a length of its own: nothing is padded,
+/// and no window sees another.
+///
+/// # Shapes
+/// - qkv: `[1, sum of n_ctx, 3 * n_state]`
+/// - n_ctx: the windows' lengths
+/// - result: `[1, sum of n_ctx, n_state]`
+///
+/// # Panics
+/// If the lengths do not add up to the second axis.
+#[must_use]
+pub fn self_attention_of(qkv: Tensor<3>, n_ctx: &[usize], n_head: usize) -> Tensor<3> {
+    let [batch, n_rows, width] = qkv.dims();
+    assert!(batch == 1 && n_ctx.iter().sum::<usize>() == n_rows, "the windows are all of the rows");
+    let device = qkv.device();
+    if is_cpu(&device) {
+        return tensor_from(cpu_self_attention(qkv, n_ctx, n_head), [1, n_rows, width / 3], &device);
+    }
+    let attended =
+        qkv.split_with_sizes(n_ctx.to_vec(), 1).into_iter().map(|window| plain::self_attention(window, n_head));
+    Tensor::cat(attended.collect(), 1)
+}
+
+/// Windows of `n_ctx` rows, one behind the other; each head of each is a task of its own.
+fn cpu_self_attention(qkv: Tensor<3>, n_ctx: &[usize], n_head: usize) -> Vec<f32> {
+    let [_, _, width] = qkv.dims();
     let n_state = width / 3;
     let head_dim = n_state / n_head;
     let qkv = CpuBuffer::new(qkv);
-    let values = qkv.values();
-    let mut heads = vec![0.0; batch * n_head * n_ctx * head_dim];
-    heads.par_chunks_mut(n_ctx * head_dim).enumerate().for_each(|(i, out)| {
-        let (b, h) = (i / n_head, i % n_head);
-        let window = &values[b * n_ctx * width..(b + 1) * n_ctx * width];
+    let mut values = qkv.values();
+    let mut heads = vec![0.0; values.len() / 3];
+    let mut rest = &mut heads[..];
+    let mut tasks = Vec::with_capacity(n_ctx.len() * n_head);
+    for &n_ctx in n_ctx {
+        let (window, more) = values.split_at(n_ctx * width);
+        values = more;
+        for h in 0..n_head {
+            let (out, more) = rest.split_at_mut(n_ctx * head_dim);
+            rest = more;
+            tasks.push((window, n_ctx, h, out));
+        }
+    }
+    tasks.into_par_iter().for_each(|(window, n_ctx, h, out)| {
         let part = |offset: usize| strided(&window[offset + h * head_dim..], n_ctx, head_dim, width);
         let head = PackedHead::new(part(n_state), part(2 * n_state));
         head.attend(part(0), out);
     });
-    tensor_from(interleave_heads(&heads, batch, n_head, n_ctx, head_dim), [batch, n_ctx, n_state], &device)
+    let mut out = Vec::with_capacity(heads.len());
+    let mut rest = &heads[..];
+    for &n_ctx in n_ctx {
+        let (window, more) = rest.split_at(n_ctx * n_state);
+        rest = more;
+        out.extend(interleave_heads(window, 1, n_head, n_ctx, head_dim));
+    }
+    out
 }
 
 /// A row-major matrix inside a wider one.
@@ -450,6 +498,24 @@ mod tests {
             let qkv = noise([batch, n_ctx, 3 * n_head * head_dim], 7);
             assert_close(self_attention(qkv.clone(), n_head), plain::self_attention(qkv, n_head), 2e-6);
         }
+    }
+
+    #[test]
+    fn windows_side_by_side_equal_each_alone() {
+        let (n_head, head_dim) = (3, 8);
+        for n_ctx in [vec![1], vec![5, 1, 97, 30], vec![200, 3], vec![7; 4]] {
+            let n_rows = n_ctx.iter().sum();
+            let qkv = noise([1, n_rows, 3 * n_head * head_dim], 9);
+            let together = self_attention_of(qkv.clone(), &n_ctx, n_head);
+            let alone = qkv.split_with_sizes(n_ctx, 1).into_iter().map(|window| plain::self_attention(window, n_head));
+            assert_close(together, Tensor::cat(alone.collect(), 1), 2e-6);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "all of the rows")]
+    fn windows_that_leave_rows_out_are_a_mistake() {
+        let _ = self_attention_of(noise([1, 7, 24], 1), &[3, 3], 2);
     }
 
     #[test]

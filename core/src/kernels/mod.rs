@@ -16,7 +16,7 @@ mod cpu;
 pub mod layer_norm;
 pub mod linear;
 
-pub use attention::{CrossKv, SelfKv, self_attention};
+pub use attention::{CrossKv, SelfKv, self_attention, self_attention_of};
 pub use channel_norm::ChannelNorm;
 pub use conv1d::{Conv1d, Conv1dShape};
 pub use layer_norm::LayerNorm;

@@ -23,6 +23,7 @@ mod words;
 use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
+use rayon::prelude::*;
 use serde::Serialize;
 use web_time::Instant;
 
@@ -127,6 +128,22 @@ pub struct CommandTimings {
     pub n_audio_ctx: usize,
 }
 
+/// A clip in which somebody speaks, on its way to an answer.
+struct Clip<'a> {
+    audio: &'a Waveform,
+    options: &'a RecognizeOptions,
+    language: SpeechLanguage,
+    timings: TimingsMs,
+    /// What the intent head's encoder is given, until it has it; `None` without a head.
+    mel: Option<Tensor<3>>,
+}
+
+enum Begun<'a> {
+    /// No model need run.
+    Answered(Box<Recognition>),
+    Speech(Box<Clip<'a>>),
+}
+
 /// A model with everything around it.
 pub struct Recognizer {
     compute: Compute,
@@ -182,6 +199,61 @@ impl Recognizer {
     /// Bad options, and what the model or its device says. Silence and speech that is no command are
     /// answers, not errors.
     pub async fn recognize(&self, audio: &Waveform, options: &RecognizeOptions) -> Result<Recognition> {
+        match self.begin(audio, options)? {
+            Begun::Answered(answer) => Ok(*answer),
+            Begun::Speech(mut clip) => {
+                let states = match clip.mel.take() {
+                    Some(mel) => {
+                        let started = Instant::now();
+                        let states = self.encode_for_head(vec![mel])?.pop();
+                        clip.timings.encoder += ms_since(started);
+                        states
+                    }
+                    None => None,
+                };
+                self.finish(*clip, states).await
+            }
+        }
+    }
+
+    /// Recognises several clips, as [`Recognizer::recognize`] each of them: those that the intent head hears share one pass
+    /// through its encoder, whose time each of them is told. A clip that fails, fails alone.
+    pub async fn recognize_all(&self, clips: &[(&Waveform, &RecognizeOptions)]) -> Vec<Result<Recognition>> {
+        let mut begun: Vec<_> = clips.par_iter().map(|(audio, options)| self.begin(audio, options)).collect();
+        let mels: Vec<_> = begun
+            .iter_mut()
+            .filter_map(|clip| match clip {
+                Ok(Begun::Speech(clip)) => clip.mel.take(),
+                _ => None,
+            })
+            .collect();
+        let started = Instant::now();
+        let mut answers = Vec::with_capacity(clips.len());
+        let Ok(states) = self.encode_for_head(mels) else {
+            // Whose fault it was shows one by one.
+            for (audio, options) in clips {
+                answers.push(self.recognize(audio, options).await);
+            }
+            return answers;
+        };
+        let encoder_ms = ms_since(started);
+        let mut states = states.into_iter();
+        for clip in begun {
+            answers.push(match clip {
+                Ok(Begun::Answered(answer)) => Ok(*answer),
+                Ok(Begun::Speech(mut clip)) => {
+                    let states = self.head.as_ref().and_then(|_| states.next());
+                    clip.timings.encoder += if states.is_some() { encoder_ms } else { 0.0 };
+                    self.finish(*clip, states).await
+                }
+                Err(error) => Err(error),
+            });
+        }
+        answers
+    }
+
+    /// A clip up to the encoder: options, speech, and what the intent head's encoder is given.
+    fn begin<'a>(&self, audio: &'a Waveform, options: &'a RecognizeOptions) -> Result<Begun<'a>> {
         let check = self.options_check();
         check.check(options)?;
         let language = check.language(options.language.as_deref())?;
@@ -191,14 +263,28 @@ impl Recognizer {
         let Some(speech) = speech else {
             // No model runs.
             let words = Words { no_speech: true, ..Words::new(&language) };
-            return Ok(self.answer(words, Verdict::no_speech(self.source()), options, timings));
+            let answer = self.answer(words, Verdict::no_speech(self.source()), options, timings);
+            return Ok(Begun::Answered(Box::new(answer)));
         };
-        let (by_sound, window) = match &self.head {
-            Some(head) => {
-                let (verdict, window) = self.classify(head, audio, &speech, options.transcribe, &mut timings).await?;
+        let mel = match &self.head {
+            Some(head) => Some(self.mel_for(head, audio, &speech, &mut timings)?),
+            None => None,
+        };
+        Ok(Begun::Speech(Box::new(Clip { audio, options, language, timings, mel })))
+    }
+
+    /// A clip from the encoder on: the intent from the sound, the words, and both.
+    async fn finish(&self, clip: Clip<'_>, states: Option<Vec<Tensor<3>>>) -> Result<Recognition> {
+        let Clip { audio, options, language, mut timings, .. } = clip;
+        let (by_sound, window) = match (&self.head, states) {
+            (Some(head), Some(states)) => {
+                let window = self.window_for_words(head, audio, &states).filter(|_| options.transcribe);
+                let started = Instant::now();
+                let verdict = head.judge(states).await?;
+                timings.intent += ms_since(started);
                 (Some(verdict), window)
             }
-            None => (None, None),
+            _ => (None, None),
         };
         let words = match &self.transcriber {
             Some(transcriber) if options.transcribe || by_sound.is_none() => {
@@ -310,7 +396,8 @@ impl Recognizer {
 
     async fn logits_of(&self, audio: &Waveform, speech: &SpeechSpan) -> Result<Vec<f32>> {
         let head = self.head.as_ref().ok_or_else(|| self.cannot("it has no intent head"))?;
-        let states = self.states_of(head, audio, speech, &mut TimingsMs::default())?;
+        let mel = self.mel_for(head, audio, speech, &mut TimingsMs::default())?;
+        let states = self.encode_for_head(vec![mel])?.pop().ok_or(Error::EmptyAudio)?;
         head.head.classify(states).await?.into_iter().next().map(|answer| answer.logits).ok_or(Error::EmptyAudio)
     }
 
@@ -351,35 +438,14 @@ impl Recognizer {
         if self.head.is_some() { IntentSource::AudioHead } else { IntentSource::Transcript }
     }
 
-    /// The intent from the sound; and the encoding of the clip, if the words can be made of it as well.
-    async fn classify(
-        &self,
-        head: &AudioHead,
-        audio: &Waveform,
-        speech: &SpeechSpan,
-        wants_words: bool,
-        timings: &mut TimingsMs,
-    ) -> Result<(Verdict, Option<EncodedWindow>)> {
-        let states = self.states_of(head, audio, speech, timings)?;
-        let whole_clip = head.head.window() == HeadWindow::Full && audio.samples().len() <= head.window_samples;
-        let window = match (self.shared_encoder(head).filter(|_| whole_clip && wants_words), states.last()) {
-            (Some(whisper), Some(states)) => Some(whisper.model.window_of(states.clone())),
-            _ => None,
-        };
-        let started = Instant::now();
-        let verdict = head.judge(states).await?;
-        timings.intent += ms_since(started);
-        Ok((verdict, window))
-    }
-
-    /// The encoder's states that a head reads.
-    fn states_of(
+    /// What the intent head's encoder is given of a clip, `[1, n_mels, n_frames]`.
+    fn mel_for(
         &self,
         head: &AudioHead,
         audio: &Waveform,
         speech: &SpeechSpan,
         timings: &mut TimingsMs,
-    ) -> Result<Vec<Tensor<3>>> {
+    ) -> Result<Tensor<3>> {
         let started = Instant::now();
         let (samples, n_samples) = match head.head.window() {
             HeadWindow::Fitted => fitted(audio.samples(), speech, head.window_samples),
@@ -387,17 +453,35 @@ impl Recognizer {
         };
         let mel = head.extractor.extract_padded(samples, n_samples)?;
         timings.features += ms_since(started);
-        let started = Instant::now();
+        let shape = [1, mel.n_mels, mel.n_frames];
+        Ok(Tensor::from_data(TensorData::new(mel.data, shape), &self.compute.device))
+    }
+
+    /// The encoder's states that the head reads, of each window; none without a head.
+    fn encode_for_head(&self, mut mels: Vec<Tensor<3>>) -> Result<Vec<Vec<Tensor<3>>>> {
+        let Some(head) = self.head.as_ref().filter(|_| !mels.is_empty()) else { return Ok(Vec::new()) };
         let encoder = match (&head.own_encoder, self.shared_encoder(head)) {
             (Some(encoder), _) => encoder,
             (None, Some(whisper)) => &whisper.model.whisper.encoder,
             (None, None) => return Err(Error::ModelNotFound { what: "the intent head's encoder".to_owned() }),
         };
-        let shape = [1, mel.n_mels, mel.n_frames];
-        let mel = Tensor::from_data(TensorData::new(mel.data, shape), &self.compute.device);
-        let states = if head.head.needs_all_states() { encoder.forward_all(mel)? } else { vec![encoder.forward(mel)?] };
-        timings.encoder += ms_since(started);
-        Ok(states)
+        let reads_all = head.head.needs_all_states();
+        if mels.len() > 1 {
+            let mut states = encoder.forward_all_of(mels)?;
+            if !reads_all {
+                states.iter_mut().for_each(|states| drop(states.drain(..states.len() - 1)));
+            }
+            return Ok(states);
+        }
+        let mel = mels.swap_remove(0);
+        Ok(vec![if reads_all { encoder.forward_all(mel)? } else { vec![encoder.forward(mel)?] }])
+    }
+
+    /// The encoding of the clip, if the words can be made of it as well.
+    fn window_for_words(&self, head: &AudioHead, audio: &Waveform, states: &[Tensor<3>]) -> Option<EncodedWindow> {
+        let whole_clip = head.head.window() == HeadWindow::Full && audio.samples().len() <= head.window_samples;
+        let whisper = self.shared_encoder(head).filter(|_| whole_clip)?;
+        states.last().map(|states| whisper.model.window_of(states.clone()))
     }
 
     /// The Whisper that writes the words, if the head reads its encoder.

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::config::WhisperConfig;
 use crate::error::{Error, Result};
-use crate::kernels::{Activation, Conv1d, Conv1dShape, LayerNorm, Linear, self_attention};
+use crate::kernels::{Activation, Conv1d, Conv1dShape, LayerNorm, Linear, self_attention, self_attention_of};
 use crate::weights::Checkpoint;
 
 /// Whisper's audio encoder.
@@ -99,6 +99,36 @@ impl AudioEncoder {
         Ok(states)
     }
 
+    /// [`AudioEncoder::forward_all`] of several windows in one pass, each of a length of its own; the answers are those of each
+    /// alone. All positions of all windows are rows of the same products, which is what makes a batch worth it; the
+    /// convolutions and the attention keep to a window. So nothing is padded, and no mask is needed.
+    ///
+    /// # Shapes
+    /// - mels: `[1, n_mels, n_frames]` each, as in [`AudioEncoder::forward`]
+    /// - each result: `n_layer + 1` states of `[1, n_frames / 2, n_state]`
+    ///
+    /// # Errors
+    /// As [`AudioEncoder::forward`].
+    pub fn forward_all_of(&self, mels: Vec<Tensor<3>>) -> Result<Vec<Vec<Tensor<3>>>> {
+        let windows = mels.into_iter().map(|mel| self.embed(mel, None)).collect::<Result<Vec<_>>>()?;
+        if windows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let n_ctx: Vec<usize> = windows.iter().map(|window| window.dims()[1]).collect();
+        let mut states = vec![Vec::with_capacity(self.blocks.len() + 1); n_ctx.len()];
+        let mut keep = |x: Tensor<3>| {
+            let windows = x.split_with_sizes(n_ctx.clone(), 1);
+            states.iter_mut().zip(windows).for_each(|(states, window)| states.push(window));
+        };
+        let mut x = Tensor::cat(windows, 1); // [1, sum of n_ctx, n_state]
+        for block in &self.blocks {
+            keep(x.clone());
+            x = block.forward_with(x, |qkv| self_attention_of(qkv, &n_ctx, block.n_head));
+        }
+        keep(self.ln_post.forward(x));
+        Ok(states)
+    }
+
     /// As [`AudioEncoder::forward`], keeping what each stage gave.
     ///
     /// # Errors
@@ -175,8 +205,13 @@ impl EncoderBlock {
 
     /// `[batch, n_ctx, n_state]` to the same
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        self.forward_with(x, |qkv| self_attention(qkv, self.n_head))
+    }
+
+    /// With the attention that fits the windows in `x`.
+    fn forward_with(&self, x: Tensor<3>, attention: impl FnOnce(Tensor<3>) -> Tensor<3>) -> Tensor<3> {
         let qkv = self.qkv.forward(self.attn_ln.forward(x.clone()), Activation::None);
-        let x = self.attn_out.forward_add(x, self_attention(qkv, self.n_head));
+        let x = self.attn_out.forward_add(x, attention(qkv));
         let hidden = self.fc1.forward(self.mlp_ln.forward(x.clone()), Activation::Gelu);
         self.fc2.forward_add(x, hidden)
     }

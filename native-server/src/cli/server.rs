@@ -98,6 +98,12 @@ pub(crate) struct Args {
     /// How many clips may wait for the model; beyond that, 429.
     #[arg(long, value_name = "N", default_value_t = ServerConfig::default().queue_len)]
     queue_len: usize,
+    /// How many commands (intents without words) share one pass through the model, of those that wait when it is free.
+    #[arg(long, value_name = "N", default_value_t = ServerConfig::default().max_batch)]
+    max_batch: usize,
+    /// How long a command waits for others to share a pass with, milliseconds, while the model is free.
+    #[arg(long, value_name = "MS", default_value_t = ServerConfig::default().batch_wait_ms, value_parser = not_negative)]
+    batch_wait_ms: f64,
     /// How long a request may take, seconds; beyond that, 504.
     #[arg(long, value_name = "SECONDS", default_value_t = ServerConfig::default().request_timeout_s, value_parser = positive)]
     request_timeout_s: f64,
@@ -122,6 +128,13 @@ fn positive(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value.is_finite() && value > 0.0 => Ok(value),
         _ => Err("a number of seconds, more than 0".to_owned()),
+    }
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
+        _ => Err("a number, 0 or more".to_owned()),
     }
 }
 
@@ -176,6 +189,8 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, CliError> {
         max_audio_s: args.max_audio_s,
         max_batch_files: args.max_batch_files.max(1),
         queue_len: args.queue_len,
+        max_batch: args.max_batch,
+        batch_wait_ms: args.batch_wait_ms,
         request_timeout_s: args.request_timeout_s,
         max_connections: args.max_connections,
         header_timeout_s: args.header_timeout_s,

@@ -9,7 +9,6 @@ use okyeame_core::audio::{self, DecodeLimits, Waveform};
 use okyeame_core::{Error as CoreError, Recognition, RecognizeOptions, RunWhere, TimingsMs};
 
 use crate::answer_cache::CacheKey;
-use crate::engine::Engine;
 use crate::error::ApiError;
 use crate::inference_worker::{Answered, panic_message};
 use crate::queue::Admission;
@@ -80,9 +79,8 @@ async fn recognize_unbounded(
         recognition
     } else {
         let (waveform, decoding) = decode(server, bytes).await?;
-        let (audio_s, asked) = (waveform.duration_s(), options.clone());
-        let work = move |engine: &mut dyn Engine| engine.recognize(&waveform, &asked);
-        let Answered { answer: mut recognition, queued } = server.worker.ask(audio_s, admission, work).await?;
+        let asked = server.worker.recognize(waveform, options.clone(), admission);
+        let Answered { answer: mut recognition, queued } = asked.await?;
         recognition.run.place = RunWhere::Remote;
         recognition.run.reason = RUN_REASON.to_owned();
         recognition.run.bytes_sent = bytes_sent;

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use crate::engine::{AskedWords, Engine};
 use crate::error::ApiError;
 use crate::inference_worker::{Answered, LoadedModel};
-use crate::queue::Admission;
+use crate::queue::{Admission, Lane};
 use crate::routes::clip;
 use crate::routes::upload::{self, Form, out_of_range};
 use crate::state::Server;
@@ -104,8 +104,8 @@ async fn transcribe(
     let (waveform, _) = clip::decode(server, bytes).await?;
     let duration_s = waveform.duration_s();
     let words = asked.words.clone();
-    let work = move |engine: &mut dyn Engine| engine.transcribe(&waveform, &words);
-    let Answered { answer, .. } = server.worker.ask(duration_s, Admission::Refuse, work).await?;
+    let work = move |engine: &dyn Engine| engine.transcribe(&waveform, &words);
+    let Answered { answer, .. } = server.worker.ask(Lane::Words, duration_s, Admission::Refuse, work).await?;
     Ok(written(&answer, &asked, duration_s))
 }
 

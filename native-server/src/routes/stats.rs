@@ -57,8 +57,7 @@ pub(crate) async fn performance_stats(State(server): State<Arc<Server>>) -> Resu
             cache_enabled: server.cache.is_enabled(),
             cache_entries,
             cache_bytes,
-            // One clip at a time: the model is the only thing that works while it works.
-            batching_enabled: false,
+            batching_enabled: server.config.max_batch > 1 && model.info.task == Task::Multi,
             threads: server.config.threads,
             queue_length,
             queue_capacity,

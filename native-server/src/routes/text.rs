@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::engine::Engine;
 use crate::error::ApiError;
 use crate::inference_worker::Answered;
-use crate::queue::Admission;
+use crate::queue::{Admission, Lane};
 use crate::request_id;
 use crate::routes::clip::{RUN_REASON, counted, millis};
 use crate::routes::upload::{harmless, parse_catalogue, unread};
@@ -56,8 +56,9 @@ async fn answer(server: &Server, request: Request, started: Instant) -> Result<R
     };
     model.options_check.check(&options)?;
     let bytes_sent = written.text.len() as u64;
-    let work = move |engine: &mut dyn Engine| engine.recognize_text(&written.text, &options);
-    let Answered { answer: mut recognition, queued } = server.worker.ask(0.0, Admission::Refuse, work).await?;
+    let work = move |engine: &dyn Engine| engine.recognize_text(&written.text, &options);
+    let Answered { answer: mut recognition, queued } =
+        server.worker.ask(Lane::Commands, 0.0, Admission::Refuse, work).await?;
     recognition.run.place = RunWhere::Remote;
     recognition.run.reason = RUN_REASON.to_owned();
     recognition.run.bytes_sent = bytes_sent;

@@ -6,7 +6,7 @@ use axum::Router;
 use okyeame_core::audio::Waveform;
 use okyeame_core::decoding::Transcript;
 use okyeame_core::intent::catalogue::{Catalogue, MAX_CATALOGUE_BYTES};
-use okyeame_core::{IntentInfo, ModelInfo, Recognition, RecognizeOptions, Result, Slot};
+use okyeame_core::{IntentInfo, ModelInfo, Recognition, RecognizeOptions, Result, Slot, Task};
 use okyeame_server::config::ServerConfig;
 use okyeame_server::engine::{AskedWords, CheckOptions, Engine};
 use okyeame_server::{Server, app};
@@ -21,18 +21,18 @@ const SUGAR: &str = "slot,value,name\nproduct,sugar,asikyire\n";
 struct Told(TestEngine);
 
 impl Engine for Told {
-    fn recognize(&mut self, waveform: &Waveform, options: &RecognizeOptions) -> Result<Recognition> {
+    fn recognize(&self, waveform: &Waveform, options: &RecognizeOptions) -> Result<Recognition> {
         let mut recognition = self.0.recognize(waveform, options)?;
         let digest = options.catalogue.as_ref().map_or(Value::Null, |catalogue| json!(catalogue.digest()));
         recognition.slots = vec![Slot { slot: "catalogue".to_owned(), value: digest, text: String::new() }];
         Ok(recognition)
     }
 
-    fn recognize_text(&mut self, text: &str, options: &RecognizeOptions) -> Result<Recognition> {
+    fn recognize_text(&self, text: &str, options: &RecognizeOptions) -> Result<Recognition> {
         self.0.recognize_text(text, options)
     }
 
-    fn transcribe(&mut self, waveform: &Waveform, asked: &AskedWords) -> Result<Transcript> {
+    fn transcribe(&self, waveform: &Waveform, asked: &AskedWords) -> Result<Transcript> {
         self.0.transcribe(waveform, asked)
     }
 
@@ -53,7 +53,7 @@ impl Engine for Told {
 async fn server(catalogue: Option<&str>) -> Router {
     let catalogue = catalogue.map(|text| Arc::new(Catalogue::parse(text.as_bytes()).unwrap()));
     let config = ServerConfig { threads: 2, request_timeout_s: 20.0, catalogue, ..ServerConfig::default() };
-    let engine = Told(TestEngine::new(Arc::new(Control::default())));
+    let engine = Told(TestEngine::new(Arc::new(Control::default()), Task::Single));
     let server = Server::start(config, move || Ok(Box::new(engine) as Box<dyn Engine>)).unwrap();
     server.loaded().await.unwrap();
     app(server)

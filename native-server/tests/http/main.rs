@@ -5,6 +5,7 @@
 
 mod access;
 mod bad_input;
+mod batching;
 mod catalogue;
 mod files;
 mod metrics;

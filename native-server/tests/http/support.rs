@@ -34,12 +34,19 @@ pub(crate) struct Control {
     open: Mutex<bool>,
     opened: Condvar,
     started: AtomicUsize,
+    /// Clips of each pass.
+    passes: Mutex<Vec<usize>>,
 }
 
 impl Control {
     /// Clips that reached the engine, the warm-up clip not counted.
     pub(crate) fn started(&self) -> usize {
         self.started.load(Ordering::SeqCst).saturating_sub(1)
+    }
+
+    /// How many clips each pass through the engine had, from the first after the warm-up on.
+    pub(crate) fn passes(&self) -> Vec<usize> {
+        self.passes.lock().unwrap().clone()
     }
 
     /// Lets everything through that waits, now and later.
@@ -64,7 +71,8 @@ pub(crate) struct TestEngine {
 }
 
 impl TestEngine {
-    pub(crate) fn new(control: Arc<Control>) -> Self {
+    /// It hears intents (`multi`), or has them from the words.
+    pub(crate) fn new(control: Arc<Control>, task: Task) -> Self {
         let intent = |id, intent: &str, risk| IntentInfo {
             id,
             intent: intent.to_owned(),
@@ -73,12 +81,12 @@ impl TestEngine {
             slots: vec!["quantity".to_owned()],
         };
         let intents = vec![intent(0, "go_home", Risk::None), intent(1, "add_to_cart", Risk::Undo)];
-        Self { control, info: model_info(&intents), intents }
+        Self { control, info: ModelInfo { task, ..model_info(&intents) }, intents }
     }
 }
 
 impl Engine for TestEngine {
-    fn recognize(&mut self, waveform: &Waveform, options: &RecognizeOptions) -> Result<Recognition> {
+    fn recognize(&self, waveform: &Waveform, options: &RecognizeOptions) -> Result<Recognition> {
         self.control.started.fetch_add(1, Ordering::SeqCst);
         match options.language.as_deref() {
             Some(WAIT) => self.control.wait(),
@@ -89,13 +97,18 @@ impl Engine for TestEngine {
         Ok(recognition(waveform, options))
     }
 
-    fn recognize_text(&mut self, text: &str, options: &RecognizeOptions) -> Result<Recognition> {
+    fn recognize_all(&self, clips: &[(&Waveform, &RecognizeOptions)]) -> Vec<Result<Recognition>> {
+        self.control.passes.lock().unwrap().push(clips.len());
+        clips.iter().map(|(waveform, options)| self.recognize(waveform, options)).collect()
+    }
+
+    fn recognize_text(&self, text: &str, options: &RecognizeOptions) -> Result<Recognition> {
         let loud = Waveform::new(vec![0.5; 16_000])?;
         let transcription = Some(text.to_owned());
         Ok(Recognition { transcription, ..self.recognize(&loud, options)? })
     }
 
-    fn transcribe(&mut self, waveform: &Waveform, asked: &AskedWords) -> Result<Transcript> {
+    fn transcribe(&self, waveform: &Waveform, asked: &AskedWords) -> Result<Transcript> {
         let language = asked.language.clone();
         self.recognize(waveform, &RecognizeOptions { language: language.clone(), ..RecognizeOptions::default() })?;
         let word = |text: &str, start_s, end_s| Word::new(text, start_s, end_s);
@@ -213,10 +226,14 @@ impl Shop {
 
     /// A shop whose settings `change` changes.
     pub(crate) async fn with(change: impl FnOnce(&mut ServerConfig)) -> Self {
+        Self::with_model(Task::Single, change).await
+    }
+
+    pub(crate) async fn with_model(task: Task, change: impl FnOnce(&mut ServerConfig)) -> Self {
         let mut config = ServerConfig { threads: 2, request_timeout_s: 20.0, ..ServerConfig::default() };
         change(&mut config);
         let control = Arc::new(Control::default());
-        let engine = TestEngine::new(Arc::clone(&control));
+        let engine = TestEngine::new(Arc::clone(&control), task);
         let server = Server::start(config.clone(), move || Ok(Box::new(engine) as Box<dyn Engine>)).unwrap();
         server.loaded().await.unwrap();
         Self { app: app(Arc::clone(&server)), server, control, config }

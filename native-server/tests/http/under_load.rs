@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use axum::http::{StatusCode, header};
-use okyeame_core::Error;
+use okyeame_core::{Error, Task};
 use okyeame_server::config::ServerConfig;
 use okyeame_server::engine::Engine;
 use okyeame_server::{Server, app};
@@ -143,7 +143,7 @@ async fn a_batch_tells_a_models_failure_without_its_cause() {
 #[tokio::test]
 async fn while_the_model_loads_there_is_503_and_a_process_that_lives() {
     let (go, wait) = mpsc::channel::<()>();
-    let engine = TestEngine::new(Arc::new(Control::default()));
+    let engine = TestEngine::new(Arc::new(Control::default()), Task::Single);
     let server = Server::start(ServerConfig::default(), move || {
         wait.recv_timeout(Duration::from_secs(20)).expect("the test lets it load");
         Ok(Box::new(engine) as Box<dyn Engine>)
