@@ -30,8 +30,8 @@ help: ## What can be made, and how to begin
 # one thing after the other, also under `make -j`: cargo uses all cores by itself
 .NOTPARALLEL:
 
-.PHONY: build-tools demo-tools test-tools bench-tools wgpu-tools wasm-tools browser-tools
-build-tools demo-tools test-tools bench-tools wgpu-tools wasm-tools browser-tools:
+.PHONY: build-tools demo-tools test-tools bench-tools load-tools wgpu-tools wasm-tools browser-tools
+build-tools demo-tools test-tools bench-tools load-tools wgpu-tools wasm-tools browser-tools:
 	@scripts/install_tools.sh $(@:-tools=)
 
 # --- the main job ---
@@ -145,6 +145,10 @@ bench: bench-tools build bench/.venv/.installed ## This project beside faster-wh
 	if [ ! -f $$model/model.bin ] && [ -f $$model/model.safetensors ]; then model=$(MODEL)-ctranslate2; fi; \
 	$(PYTHON) scripts/fetch_model.py --out $$model; \
 	bench/.venv/bin/python bench/run.py $(BENCH_ARGS)
+
+.PHONY: bench-load
+bench-load: load-tools build model ## The server under 1, 4, 16 and 160 clients: what sharing a pass gives, and what a flood does
+	OKYEAME=$(abspath $(OKYEAME)) $(PYTHON) bench/load.py $(BENCH_ARGS)
 
 WEB_BENCH := $(CARGO_TARGET_DIR)/web-bench
 

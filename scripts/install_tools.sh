@@ -2,7 +2,7 @@
 # Installs what the build, the demo, the tests or the bench need and do not find. Safe to run again; a machine that
 # has everything is left alone, and nothing is asked of the network.
 #
-#   scripts/install_tools.sh [build | demo | test | bench | wgpu | train | wasm | browser]     (default: test)
+#   scripts/install_tools.sh [build | demo | test | bench | load | wgpu | train | wasm | browser]     (default: test)
 #
 # Missing apt packages are installed where this runs as root on Debian or Ubuntu. Otherwise one sentence says what
 # to install, and the exit code is 1 if the job cannot go on without it.
@@ -14,6 +14,7 @@ MODEL=(python3=python3 python:ensurepip=python3-venv)
 DEMO_NICE_TO_HAVE=(espeak-ng=espeak-ng) # speaks the clip of the curl line that the demo prints
 TEST=(espeak-ng=espeak-ng)              # speaks the commands that the tests recognise
 BENCH=(espeak-ng=espeak-ng)             # speaks the clips that are measured
+LOAD=(espeak-ng=espeak-ng wrk=wrk)      # a server under load
 TRAIN=(espeak-ng=espeak-ng flite=flite) # speak the training corpus
 # where rustup has no standard library for browsers: a compiler that builds it, and its sources
 WASM=(wasm:compiler=rustc-web wasm:sources=rust-web-src)
@@ -99,6 +100,9 @@ case "${1:-test}" in
         ;;
     bench)
         obtain NEEDED "${BUILD[@]}" "${MODEL[@]}" "${BENCH[@]}"
+        ;;
+    load)
+        obtain NEEDED "${BUILD[@]}" "${MODEL[@]}" "${LOAD[@]}"
         ;;
     train)
         obtain NEEDED "${BUILD[@]}" "${MODEL[@]}" "${TRAIN[@]}"

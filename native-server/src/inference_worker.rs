@@ -192,6 +192,17 @@ impl InferenceWorker {
         (self.shared.queue.len(), self.shared.queue.max_len())
     }
 
+    /// Refuses what would be refused anyway, before work goes into it: a flood then costs the accepted little.
+    ///
+    /// # Errors
+    /// 429 if nothing more may wait (only with [`Admission::Refuse`]).
+    pub(crate) fn check_room(&self, admission: Admission) -> Result<(), ApiError> {
+        match admission {
+            Admission::Refuse if self.shared.queue.is_full() => Err(self.overloaded()),
+            Admission::Refuse | Admission::Wait => Ok(()),
+        }
+    }
+
     /// Has the model answer a clip, perhaps together with others.
     ///
     /// Dropping the future takes the clip out of the queue.
@@ -235,7 +246,7 @@ impl InferenceWorker {
         let queue = &self.shared.queue;
         let enqueued = Instant::now();
         let room = queue.room(audio_s, admission).await.map_err(|no_room| match no_room {
-            NoRoom::Full => ApiError::Overloaded { retry_after_s: self.retry_after_s() },
+            NoRoom::Full => self.overloaded(),
             NoRoom::Closed => ApiError::Draining,
         })?;
         let (reply, answer) = oneshot::channel();
@@ -250,11 +261,12 @@ impl InferenceWorker {
         }
     }
 
-    /// Seconds until the queue has likely moved on: its length times the mean time of a job.
-    fn retry_after_s(&self) -> u64 {
+    /// With the seconds until the queue has likely moved on: its length times the mean time of a job.
+    fn overloaded(&self) -> ApiError {
         let jobs = self.shared.queue.len() as u64 + self.shared.at_work.load(Ordering::Relaxed);
         let wait_us = jobs.saturating_mul(self.shared.mean_us.load(Ordering::Relaxed));
-        wait_us.div_ceil(1_000_000).clamp(*RETRY_AFTER_S.start(), *RETRY_AFTER_S.end())
+        let retry_after_s = wait_us.div_ceil(1_000_000).clamp(*RETRY_AFTER_S.start(), *RETRY_AFTER_S.end());
+        ApiError::Overloaded { retry_after_s }
     }
 }
 

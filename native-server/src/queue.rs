@@ -145,6 +145,11 @@ impl<T> Queue<T> {
         self.max_len
     }
 
+    /// Whether there is no room at all at this moment.
+    pub(crate) fn is_full(&self) -> bool {
+        self.slots.available_permits() == 0 || self.audio_s.available_permits() == 0
+    }
+
     /// Takes room for a job with `duration_s` seconds of audio. A clip longer than the whole bound
     /// counts as the whole bound: it gets its turn alone.
     pub(crate) async fn room(&self, duration_s: f64, admission: Admission) -> Result<Room, NoRoom> {
@@ -270,8 +275,10 @@ mod tests {
         let queue = Arc::new(Queue::new(2, 100.0));
         let _a = push(&queue, 1).await.unwrap();
         let _b = push(&queue, 2).await.unwrap();
+        assert!(queue.is_full());
         assert_eq!(push(&queue, 3).await.err(), Some(NoRoom::Full));
         assert_eq!(pop(&queue).unwrap(), 1);
+        assert!(!queue.is_full());
         let _c = push(&queue, 3).await.unwrap();
         assert_eq!(pop(&queue).unwrap(), 2);
         assert_eq!(pop(&queue).unwrap(), 3);

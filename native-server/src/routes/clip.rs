@@ -78,6 +78,7 @@ async fn recognize_unbounded(
         recognition.timings_ms = TimingsMs::default();
         recognition
     } else {
+        server.worker.check_room(admission)?;
         let (waveform, decoding) = decode(server, bytes).await?;
         let asked = server.worker.recognize(waveform, options.clone(), admission);
         let Answered { answer: mut recognition, queued } = asked.await?;

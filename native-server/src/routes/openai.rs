@@ -101,6 +101,7 @@ async fn transcribe(
     if bytes.is_empty() {
         return Err(CoreError::EmptyAudio.into());
     }
+    server.worker.check_room(Admission::Refuse)?;
     let (waveform, _) = clip::decode(server, bytes).await?;
     let duration_s = waveform.duration_s();
     let words = asked.words.clone();
