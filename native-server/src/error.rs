@@ -30,7 +30,7 @@ pub(crate) enum ApiError {
     MissingFile { field: &'static str, route: &'static str },
     #[error("the body is not multipart/form-data: send it like curl -F {field}=@command.wav http://HOST:PORT{route}")]
     NotMultipart { field: &'static str, route: &'static str },
-    #[error("the multipart body is damaged: {reason}")]
+    #[error("the body is damaged: {reason}")]
     MalformedBody { reason: String },
     #[error("the body is not the JSON that this route takes, like {{\"text\": \"Fa yei to cart no mu\"}}: {reason}")]
     InvalidJson { reason: String },

@@ -7,6 +7,7 @@
 
 pub mod access;
 mod answer_cache;
+mod audio_store;
 pub mod cli;
 pub mod config;
 mod connections;

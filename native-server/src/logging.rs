@@ -6,12 +6,15 @@
 use std::io::IsTerminal;
 use std::path::Path;
 
+use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
+use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt;
+use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// Days of log that are kept.
@@ -20,7 +23,7 @@ const MAX_FILES: usize = 14;
 /// Starts the log at the level that `LOG_LEVEL` names; keep the guard until the program ends. A folder
 /// that cannot be written costs the file, not the server.
 #[must_use = "the log file is flushed when the guard is dropped"]
-pub(crate) fn init(folder: &Path) -> Option<WorkerGuard> {
+pub(crate) fn init(folder: &Path, json: bool) -> Option<WorkerGuard> {
     let name = std::env::var("LOG_LEVEL").unwrap_or_default();
     let level = level(&name);
     let (writer, guard, failure) = match file_writer(folder) {
@@ -30,8 +33,8 @@ pub(crate) fn init(folder: &Path) -> Option<WorkerGuard> {
     let filter = Targets::new()
         .with_default(level.unwrap_or(LevelFilter::INFO).min(LevelFilter::WARN))
         .with_target("okyeame", level.unwrap_or(LevelFilter::INFO));
-    let to_stderr = fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
-    let to_file = writer.map(|writer| fmt::layer().with_ansi(false).with_writer(writer));
+    let to_stderr = layer(json, std::io::stderr().is_terminal(), std::io::stderr);
+    let to_file = writer.map(|writer| layer(json, false, writer));
     // An error means that a log exists already (a test's): then that one stays.
     let _ = tracing_subscriber::registry().with(filter).with(to_stderr).with(to_file).try_init();
 
@@ -42,6 +45,16 @@ pub(crate) fn init(folder: &Path) -> Option<WorkerGuard> {
         tracing::warn!(cause = failure, "the log file cannot be written: logging to stderr only");
     }
     guard
+}
+
+/// Lines for people, or objects for programs: `{"timestamp", "level", "target", "fields"}`.
+fn layer<S, W>(json: bool, ansi: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let layer = fmt::layer().with_ansi(ansi && !json).with_writer(writer);
+    if json { layer.json().boxed() } else { layer.boxed() }
 }
 
 /// `LOG_LEVEL`; nothing means INFO, `None` what is not known.
@@ -82,6 +95,19 @@ mod tests {
         assert_eq!(level(""), Some(LevelFilter::INFO));
         assert_eq!(level("Warning"), Some(LevelFilter::WARN));
         assert_eq!(level("loud"), None);
+    }
+
+    #[test]
+    fn a_json_log_is_an_object_a_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let file = std::fs::File::create(&path).unwrap();
+        let log = tracing_subscriber::registry().with(layer(true, true, file));
+        tracing::subscriber::with_default(log, || tracing::info!(status = 200, "answered \"it\"\n"));
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&line["level"], &line["fields"]["status"]), (&"INFO".into(), &200.into()), "{line}");
     }
 
     #[test]

@@ -112,7 +112,11 @@ impl Default for Metrics {
             Unit::Seconds,
             metrics.durations.clone(),
         );
-        all.register("errors", "Requests refused or failed, by the code of the answer", metrics.errors.clone());
+        all.register(
+            "errors",
+            "Requests and files of batches refused or failed, by the code of the answer",
+            metrics.errors.clone(),
+        );
         all.register_with_unit(
             "stage_duration",
             "Time that a clip spent in a stage; queue is the wait for the model",
@@ -152,6 +156,11 @@ impl Metrics {
         self.lookups.get_or_create(&LookupLabel { result: if hit { "hit" } else { "miss" } }).inc();
     }
 
+    /// An answer that is an error: a request's, or a file's of a batch that was answered otherwise.
+    pub(crate) fn error(&self, code: &'static str) {
+        self.errors.get_or_create(&CodeLabel { code }).inc();
+    }
+
     fn request(&self, route: &str, status: StatusCode, took: Duration) {
         let route = route.to_owned();
         self.durations.get_or_create(&RouteLabel { route: route.clone() }).observe(took.as_secs_f64());
@@ -166,7 +175,7 @@ pub(crate) async fn layer(State(server): State<Arc<Server>>, request: Request, n
     let response = next.run(request).await;
     server.metrics.request(&route, response.status(), started.elapsed());
     if let Some(ErrorCode(code)) = response.extensions().get().copied() {
-        server.metrics.errors.get_or_create(&CodeLabel { code }).inc();
+        server.metrics.error(code);
     }
     response
 }

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use crate::access::Access;
 use crate::answer_cache::AnswerCache;
+use crate::audio_store::AudioStore;
 use crate::config::ServerConfig;
 use crate::engine::Engine;
 use crate::error::ApiError;
@@ -23,6 +24,7 @@ pub struct Server {
     pub(crate) access: Access,
     pub(crate) worker: InferenceWorker,
     pub(crate) cache: AnswerCache,
+    pub(crate) store: Option<AudioStore>,
     pub(crate) stats: Stats,
     pub(crate) metrics: Metrics,
     /// One permit for each clip that is decoded at this moment.
@@ -35,16 +37,22 @@ impl Server {
     /// Starts the model's threads, on one of which `load` runs; returns at once.
     ///
     /// # Errors
-    /// If the system gives no thread, or no random numbers.
+    /// If the system gives no thread, or no random numbers, or the folder for clips cannot be written.
     pub fn start<L>(config: ServerConfig, load: L) -> io::Result<Arc<Self>>
     where
         L: FnOnce() -> Result<Box<dyn Engine>> + Send + 'static,
     {
         let metrics = Metrics::default();
+        let store = config
+            .store_audio
+            .as_deref()
+            .map(|folder| AudioStore::open(folder, config.store_audio_bytes))
+            .transpose()?;
         Ok(Arc::new(Self {
             access: Access::new(&config).map_err(io::Error::other)?,
             worker: InferenceWorker::spawn(&config, metrics.batch_sizes.clone(), load)?,
             cache: AnswerCache::new(config.cache_bytes, config.cache_ttl_s),
+            store,
             stats: Stats::default(),
             metrics,
             decoders: Arc::new(Semaphore::new(config.threads.clamp(1, 1024))),
@@ -68,6 +76,13 @@ impl Server {
     /// From now on new work is refused with 503; what was accepted is finished.
     pub fn begin_drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Once nothing is asked any more: waits until what is to be kept is on the disk.
+    pub fn finish(&self) {
+        if let Some(store) = &self.store {
+            store.close();
+        }
     }
 
     /// Whether a load balancer may send work: the model answers, and the server does not stop.

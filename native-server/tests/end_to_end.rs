@@ -35,7 +35,7 @@ fn model_folder() -> Option<PathBuf> {
 struct Served {
     child: Child,
     port: u16,
-    _logs: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Drop for Served {
@@ -47,16 +47,21 @@ impl Drop for Served {
 
 impl Served {
     async fn start(model: &Path) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), model, &[]).await
+    }
+
+    /// In a folder, perhaps that of a server before.
+    async fn start_in(folder: tempfile::TempDir, model: &Path, args: &[&str]) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let logs = tempfile::tempdir().unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_okyeame"))
             .args(["server", "--port", &port.to_string(), "--huggingface"])
             .arg(model)
-            .current_dir(logs.path())
+            .args(args)
+            .current_dir(folder.path())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let served = Self { child, port, _logs: logs };
+        let served = Self { child, port, folder };
         let deadline = Instant::now() + Duration::from_secs(120);
         loop {
             if let Ok(response) = reqwest::get(served.url("/health")).await
@@ -67,6 +72,11 @@ impl Served {
             assert!(Instant::now() < deadline, "the server did not become healthy");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    /// What a server leaves behind; one that still runs is killed.
+    fn into_folder(mut self) -> tempfile::TempDir {
+        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
     }
 
     fn url(&self, path: &str) -> String {
@@ -209,6 +219,38 @@ async fn a_full_house_is_served_and_sigterm_loses_nothing() {
     assert_eq!(answered, 8);
     let exit = server.child.wait().unwrap();
     assert!(exit.success(), "SIGTERM ends with 0, got {exit}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_damages_no_file_and_the_next_one_serves() {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/heads/one-encoder-mlp");
+    let clip = std::fs::read(format!("{CLIPS}/tw_go_cart.flac")).unwrap();
+    let mut folder = tempfile::tempdir().unwrap();
+    for _ in 0..3 {
+        let server = Served::start_in(folder, &model, &["--store-audio", "kept"]).await;
+        let client = reqwest::Client::new();
+        let send = |top_k: usize| {
+            let form = Form::new().part("file", Part::bytes(clip.clone()).file_name("clip.flac"));
+            client.post(server.url(&format!("/test-intent?transcribe=false&top_k={top_k}"))).multipart(form).send()
+        };
+        let mut requests: Vec<_> = (1..=40).map(|k| tokio::spawn(send(k))).collect();
+        // In the middle of it.
+        assert_eq!(requests.remove(0).await.unwrap().unwrap().status(), 200);
+        let status = Command::new("kill").args(["-9", &server.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+        for request in requests {
+            // Answered before, or cut off.
+            let _ = request.await.unwrap();
+        }
+        folder = server.into_folder();
+        for line in std::fs::read_to_string(folder.path().join("kept/manifest.jsonl")).unwrap().lines() {
+            let line: Value = serde_json::from_str(line).unwrap();
+            let kept = std::fs::read(folder.path().join("kept").join(line["path"].as_str().unwrap())).unwrap();
+            assert_eq!(kept, clip);
+        }
+    }
+    let server = Served::start_in(folder, &model, &["--store-audio", "kept"]).await;
+    assert_eq!(server.send("/test-intent?transcribe=false", clip).await.0, 200);
 }
 
 #[test]

@@ -116,6 +116,16 @@ pub(crate) struct Args {
     /// How many seconds a client may send nothing of a body that it began (then 408), or take nothing of its answer.
     #[arg(long, value_name = "SECONDS", default_value_t = ServerConfig::default().io_timeout_s, value_parser = positive)]
     io_timeout_s: f64,
+    /// Keep the clips of commands, and what was heard in them, in this folder: its manifest.jsonl is one that `okyeame
+    /// train` reads, once somebody has listened. Speech is personal data: ask those who speak.
+    #[arg(long, value_name = "DIR")]
+    store_audio: Option<PathBuf>,
+    /// The most that this folder may hold, megabytes.
+    #[arg(long, value_name = "MB", default_value_t = ServerConfig::default().store_audio_bytes >> 20)]
+    store_audio_mb: u64,
+    /// Write the log as JSON, one object on each line.
+    #[arg(long)]
+    log_json: bool,
     /// The size of the cache of answers, bytes; 0 turns it off.
     #[arg(long, value_name = "BYTES", default_value_t = ServerConfig::default().cache_bytes)]
     cache_bytes: u64,
@@ -166,7 +176,7 @@ fn token_secret(file: &Path) -> Result<TokenSecret, CliError> {
 }
 
 pub(crate) fn run(args: Args) -> Result<ExitCode, CliError> {
-    let _log = logging::init(Path::new("logs"));
+    let _log = logging::init(Path::new("logs"), args.log_json);
     let threads = limit_threads(args.threads)?;
     let config = ServerConfig {
         host: args.host,
@@ -195,6 +205,8 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, CliError> {
         max_connections: args.max_connections,
         header_timeout_s: args.header_timeout_s,
         io_timeout_s: args.io_timeout_s,
+        store_audio: args.store_audio,
+        store_audio_bytes: args.store_audio_mb.saturating_mul(1 << 20),
         cache_bytes: args.cache_bytes,
         cache_ttl_s: args.cache_ttl_s,
         threads,
@@ -229,7 +241,7 @@ async fn serve(config: ServerConfig, compute: ComputeArgs, insecure: bool) -> Re
     let drain_limit = config.request_timeout() + DRAIN_GRACE;
     let model = config.model.clone();
     let server = Server::start(config, move || Ok(Box::new(load(&model, &compute)?) as Box<dyn Engine>))
-        .map_err(CliError::io("starting the model's thread"))?;
+        .map_err(CliError::io("starting the server"))?;
 
     let stopping = Arc::new(Notify::new());
     let stop = {
@@ -257,6 +269,7 @@ async fn serve(config: ServerConfig, compute: ComputeArgs, insecure: bool) -> Re
         () = serving => {}
         () = out_of_patience => tracing::warn!("stopping now: some connections were still open"),
     }
+    server.finish();
     if let Err(why) = loaded_so_far(&server) {
         return Err(CliError::Model(why));
     }

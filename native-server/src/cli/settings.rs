@@ -165,6 +165,13 @@ mod tests {
     }
 
     #[test]
+    fn the_file_for_kubernetes_is_understood() {
+        let told = server(include_str!("../../../deploy/kubernetes/base/okyeame.toml"), &[]).unwrap();
+        assert_eq!(told.get_one::<String>("host").map(String::as_str), Some("0.0.0.0"));
+        assert!(told.get_flag("log_json") && !told.get_flag("insecure"));
+    }
+
+    #[test]
     fn what_is_printed_is_read_back_as_the_same() {
         let file = "queue_len = 7\nhost = '::1'\nallowed_origins = ['https://a.example']\n";
         let print = |matches: &ArgMatches| super::print(&with_environment(Cli::command()), matches);

@@ -73,6 +73,7 @@ async fn answer(server: Arc<Server>, file: UploadedFile, options: RecognizeOptio
         Ok(recognition) => Outcome::Answered(Box::new(recognition)),
         Err(error) => {
             error.log();
+            server.metrics.error(error.code());
             Outcome::Failed { filename, error: error.detail(), code: error.code() }
         }
     }

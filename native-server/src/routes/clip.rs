@@ -69,6 +69,7 @@ async fn recognize_unbounded(
     let model = server.worker.model()?;
     let key = CacheKey::new(&model.fingerprint, options, &bytes);
 
+    let kept = server.store.as_ref().map(|store| (store, bytes.clone()));
     let cached = server.cache.get(&key);
     if server.cache.is_enabled() {
         server.metrics.lookup(cached.is_some());
@@ -93,6 +94,9 @@ async fn recognize_unbounded(
     };
     recognition.filename = filename;
     recognition.request_id = request_id::current();
+    if let Some((store, bytes)) = kept.filter(|_| !recognition.cached) {
+        store.keep(bytes, &recognition);
+    }
     recognition.processing_time_ms = millis(started.elapsed());
     Ok(recognition)
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // a test that cannot go on fails
 
 mod access;
+mod audio_store;
 mod bad_input;
 mod batching;
 mod catalogue;

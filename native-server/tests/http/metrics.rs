@@ -40,6 +40,16 @@ async fn what_happened_is_counted() {
 }
 
 #[tokio::test]
+async fn a_bad_file_of_a_good_batch_is_counted_as_an_error() {
+    let shop = Shop::open().await;
+    let form = Form::new().file("files", "a.wav", &tone(0.3)).file("files", "b.wav", b"not audio");
+    assert_eq!(shop.send(form.post("/batch-intent")).await.json["failed"], 1);
+    let text = shop.get("/metrics").await.text;
+    assert_eq!(value(&text, r#"okyeame_errors_total{code="unsupported_audio"}"#), Some(1.0), "{text}");
+    assert_eq!(value(&text, r#"okyeame_requests_total{route="/batch-intent",status="200"}"#), Some(1.0), "{text}");
+}
+
+#[tokio::test]
 async fn the_queue_and_a_stopping_server_are_seen() {
     let shop = Shop::with(|config| config.queue_len = 3).await;
     let running = shop.start(ask(&tone(0.3), &format!("language={WAIT}")));
