@@ -77,6 +77,9 @@ pub enum KeyError {
         /// The name.
         name: String,
     },
+    /// A key without a name.
+    #[error("a key has no name: say whose it is")]
+    NoName,
     /// A key that could be guessed.
     #[error(
         "the key in OKYEAME_API_KEY is too short: at least {MIN_CHARS} characters, such as 'okyeame key shop' prints"
@@ -147,8 +150,11 @@ fn parse(path: &Path) -> Result<Vec<ApiKey>, KeyError> {
 /// Keys are told apart by their names: a token says with which it was minted.
 ///
 /// # Errors
-/// [`KeyError::Twice`].
+/// [`KeyError::Twice`], [`KeyError::NoName`].
 pub fn check_names(keys: &[ApiKey]) -> Result<(), KeyError> {
+    if keys.iter().any(|key| key.name.trim().is_empty()) {
+        return Err(KeyError::NoName);
+    }
     let mut seen = std::collections::HashSet::new();
     match keys.iter().find(|key| !seen.insert(&key.name)) {
         Some(key) => Err(KeyError::Twice { name: key.name.clone() }),
@@ -162,11 +168,9 @@ pub fn check_names(keys: &[ApiKey]) -> Result<(), KeyError> {
 /// [`KeyError`], also if the file has a key of this name.
 pub fn add(path: &Path, key: &ApiKey) -> Result<(), KeyError> {
     let io_error = |source| KeyError::Io { path: path.display().to_string(), source };
-    if path.exists() {
-        let mut keys = parse(path)?;
-        keys.push(key.clone());
-        check_names(&keys)?;
-    }
+    let mut keys = if path.exists() { parse(path)? } else { Vec::new() };
+    keys.push(key.clone());
+    check_names(&keys)?;
     let table = table_of(key)?;
     let mut options = OpenOptions::new();
     options.create(true).append(true);
@@ -249,6 +253,7 @@ mod tests {
         for (text, what) in [
             (String::new(), "holds no key"),
             ("key = 7".to_owned(), "not understood"),
+            (format!("[[key]]\nname = ' '\nhash = '{digest}'\n"), "no name"),
             ("[[key]]\nname = 'a'\nhash = 'abc'\n".to_owned(), "64 hexadecimal digits"),
             (format!("[[key]]\nname = 'a'\nhash = '{digest}'\nscopes = ['all']\n"), "unknown variant"),
             (format!("[[key]]\nname = 'a'\nhash = '{digest}'\nscope = ['intent']\n"), "unknown field"),

@@ -10,6 +10,7 @@ pub mod tokens;
 
 use std::num::NonZero;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -67,14 +68,14 @@ pub(crate) struct Access {
 
 struct Rate {
     limiter: DefaultKeyedRateLimiter<String>,
-    seen: std::sync::atomic::AtomicU64,
+    seen: AtomicU64,
 }
 
 impl Access {
     pub(crate) fn new(config: &ServerConfig) -> Result<Self, getrandom::Error> {
         let rate = NonZero::new(config.requests_per_minute).map(|per_minute| Rate {
             limiter: RateLimiter::keyed(Quota::per_minute(per_minute)),
-            seen: std::sync::atomic::AtomicU64::new(0),
+            seen: AtomicU64::new(0),
         });
         Ok(Self { keys: config.keys.clone(), tokens: Tokens::new(config.token_secret.as_ref())?, rate })
     }
@@ -107,7 +108,7 @@ impl Access {
     /// Counts a request; an error once there were too many.
     fn count(&self, caller: &Caller) -> Result<(), ApiError> {
         let Some(rate) = &self.rate else { return Ok(()) };
-        if rate.seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % SWEEP_EVERY == SWEEP_EVERY - 1 {
+        if rate.seen.fetch_add(1, Ordering::Relaxed) % SWEEP_EVERY == SWEEP_EVERY - 1 {
             rate.limiter.retain_recent();
         }
         rate.limiter.check_key(&caller.counted_as).map_err(|until| {

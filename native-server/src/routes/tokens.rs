@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Extension, FromRequest, Request, State};
+use axum::extract::{FromRequest, Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use axum::{Json, RequestExt};
 use serde::{Deserialize, Serialize};
 
 use crate::access::tokens::MAX_LIFE_S;
@@ -47,8 +47,8 @@ struct Minted {
 }
 
 /// Mints a token. Where access is off there is no key to mint it with, and it opens nothing that is not open.
-pub(crate) async fn mint(State(server): State<Arc<Server>>, mut request: Request) -> Result<Response, ApiError> {
-    let caller = request.extract_parts::<Extension<Caller>>().await.ok().map(|Extension(caller)| caller);
+pub(crate) async fn mint(State(server): State<Arc<Server>>, request: Request) -> Result<Response, ApiError> {
+    let caller = request.extensions().get::<Caller>().cloned();
     if caller.as_ref().is_some_and(|caller| caller.by_token) {
         return Err(ApiError::OutOfScope);
     }
