@@ -33,7 +33,7 @@ export class RemoteEngine implements SpeechEngine {
   readonly #server: URL;
   readonly #options: RemoteOptions;
   readonly #disposed = new AbortController();
-  #token: Promise<string> | undefined;
+  #token: Promise<string | undefined> | undefined;
 
   constructor(options: RemoteOptions) {
     this.#options = options;
@@ -83,48 +83,28 @@ export class RemoteEngine implements SpeechEngine {
   }
 
   async #asked(path: string, init: RequestInit, retries: number, signal: AbortSignal | undefined): Promise<Response> {
-    let renews = typeof this.#options.token === "function";
-    for (let left = retries; ; left--) {
-      const token = (this.#token ??= this.#newToken());
+    for (;;) {
+      const had = this.#token;
       try {
-        return await this.#once(path, init, token, signal);
+        return await this.#once(path, init, signal);
       } catch (error) {
-        if ((error as OkyeameError).status === 401 && renews) {
-          renews = false;
-          this.#forget(token);
-          left++;
-          continue;
-        }
         const { status, retryAfterS = status === 503 ? 1 : undefined } = error as OkyeameError;
-        if (left <= 0 || retryAfterS === undefined || retryAfterS > MAX_WAIT_S) throw error;
+        // Neither a token that has ended nor one that never came is used again; one that was new and is refused stays refused.
+        if (!status || status === 401) this.#token = undefined;
+        if (status === 401 && had) continue;
+        if (retries-- <= 0 || retryAfterS === undefined || retryAfterS > MAX_WAIT_S) throw error;
         await this.#pause(1000 * retryAfterS, signal);
       }
     }
   }
 
-  async #newToken(): Promise<string> {
-    const { token = "" } = this.#options;
-    if (typeof token === "string") return token;
-    try {
-      return await Promise.resolve().then(token); // what it throws at once is no other case
-    } catch (cause) {
-      throw new OkyeameError("network", `the shop gave no token: ${(cause as Error)?.message ?? cause}`, { cause });
-    }
-  }
-
-  /** The next call asks for a new one, unless another has one already. */
-  #forget(token: Promise<string>): void {
-    if (this.#token === token) this.#token = undefined;
-  }
-
-  async #once(path: string, init: RequestInit, token: Promise<string>, signal: AbortSignal | undefined): Promise<Response> {
+  async #once(path: string, init: RequestInit, signal: AbortSignal | undefined): Promise<Response> {
     const timeoutMs = this.#options.timeoutMs ?? 30_000;
     const { signal: ended, release } = anyOf([this.#disposed.signal, signal], timeoutMs);
     try {
-      const shown = await until(token, ended).catch((error: unknown) => {
-        this.#forget(token); // neither a failure nor one that never comes is waited for again
-        throw error;
-      });
+      const { token } = this.#options;
+      this.#token ??= Promise.resolve(token).then((token) => (typeof token === "function" ? token() : token));
+      const shown = await Promise.race([this.#token, new Promise<undefined>((_, reject) => ended.addEventListener("abort", reject))]);
       const headers = { ...this.#options.headers, ...(shown && { authorization: `Bearer ${shown}` }), ...(init.headers as Record<string, string>) };
       const response = await fetch(new URL(path, this.#server), { ...init, headers, signal: ended });
       if (response.ok) return response;
@@ -150,16 +130,6 @@ export class RemoteEngine implements SpeechEngine {
       });
     }).finally(release);
   }
-}
-
-/** What is promised, unless the signal comes first. */
-function until<T>(promised: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const giveUp = () => reject(signal.reason as Error);
-    if (signal.aborted) giveUp();
-    signal.addEventListener("abort", giveUp, { once: true });
-    promised.then(resolve, reject).finally(() => signal.removeEventListener("abort", giveUp));
-  });
 }
 
 /** A server's address, under which its routes lie. */
