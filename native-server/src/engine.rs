@@ -90,8 +90,8 @@ pub trait Engine: Send + Sync {
     /// The check of options that fits this model.
     fn options_check(&self) -> CheckOptions;
 
-    /// Names this model's answers in the cache. Two models that may answer differently must differ here;
-    /// one process serves one model, so what the model says of itself is enough.
+    /// Names this model's answers in the cache. Two models that may answer differently must differ here: what the model says
+    /// of itself is enough for the first of a process, and one that takes its place gets a mark of its own beside it.
     fn fingerprint(&self) -> String {
         let info = serde_json::to_vec(self.info()).unwrap_or_default();
         blake3::hash(&info).to_hex().to_string()

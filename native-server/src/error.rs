@@ -42,6 +42,8 @@ pub(crate) enum ApiError {
     InvalidCatalogue { reason: String },
     #[error("the catalogue is larger than the limit of {limit_bytes} bytes")]
     CatalogueTooLarge { limit_bytes: usize },
+    #[error("the body is not application/json: send it with 'Content-Type: application/json'")]
+    NotJson,
     #[error("this server has no such model: send 'whisper-1', or '{served}'")]
     UnknownModel { served: String },
     #[error("too many files: {allowed}")]
@@ -54,6 +56,11 @@ pub(crate) enum ApiError {
     Draining,
     #[error("the model could not be loaded: the server's log says why")]
     ModelUnavailable,
+    #[error("a model is being loaded: wait until it is there, GET /admin/models tells")]
+    ModelLoading,
+    /// The core's code and sentence, without what it tells of this machine.
+    #[error("the model could not be loaded, the one before goes on: {reason}")]
+    NotLoaded { code: &'static str, reason: String },
     #[error("the answer took longer than {limit_s} s: send a shorter clip, or try again later")]
     Timeout { limit_s: f64 },
     #[error("this server asks for a key: send it as 'Authorization: Bearer KEY'")]
@@ -66,6 +73,11 @@ pub(crate) enum ApiError {
     WrongOrigin,
     #[error("this key or token does not open this route: its scopes are others")]
     OutOfScope,
+    #[error(
+        "without a key this is only for programs on the server's own machine, not for web pages: ask for it without an Origin \
+         header at a server that listens on loopback, or give the server a key, 'okyeame key NAME --scopes admin'"
+    )]
+    NeedsAdminKey,
     #[error("too many requests with this key or token: try again in {retry_after_s} s")]
     TooOften { retry_after_s: u64 },
     #[error("there is nothing here: the routes are listed in the documentation")]
@@ -97,7 +109,8 @@ fn status_of(code: &str) -> StatusCode {
         "method_not_allowed" => StatusCode::METHOD_NOT_ALLOWED,
         "body_timeout" => StatusCode::REQUEST_TIMEOUT,
         "audio_too_long" | "body_too_large" | "catalogue_too_large" => StatusCode::PAYLOAD_TOO_LARGE,
-        "unsupported_audio" => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "model_loading" => StatusCode::CONFLICT,
+        "unsupported_audio" | "not_json" => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         "invalid_parameter" | "unsupported_language" | "too_many_files" | "invalid_catalogue" => {
             StatusCode::UNPROCESSABLE_ENTITY
         }
@@ -120,18 +133,21 @@ impl ApiError {
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::InvalidCatalogue { .. } => "invalid_catalogue",
             Self::CatalogueTooLarge { .. } => "catalogue_too_large",
+            Self::NotJson => "not_json",
             Self::UnknownModel { .. } => "unknown_model",
             Self::TooManyFiles { .. } => "too_many_files",
             Self::Overloaded { .. } => "overloaded",
             Self::Loading => "loading",
             Self::Draining => "draining",
             Self::ModelUnavailable => "model_unavailable",
+            Self::ModelLoading => "model_loading",
+            Self::NotLoaded { code, .. } => code,
             Self::Timeout { .. } => "timeout",
             Self::NoKey => "missing_key",
             Self::UnknownKey => "invalid_key",
             Self::TokenExpired => "token_expired",
             Self::WrongOrigin => "wrong_origin",
-            Self::OutOfScope => "forbidden",
+            Self::OutOfScope | Self::NeedsAdminKey => "forbidden",
             Self::TooOften { .. } => "rate_limited",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
@@ -141,7 +157,11 @@ impl ApiError {
 
     /// The HTTP status.
     pub(crate) fn status(&self) -> StatusCode {
-        status_of(self.inner_code())
+        match self {
+            // Whatever the core calls it: what was asked for cannot be served, and the server is well.
+            Self::NotLoaded { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            _ => status_of(self.inner_code()),
+        }
     }
 
     /// The stable code that a client sees; one for everything that is the server's own fault.
@@ -213,7 +233,7 @@ mod tests {
 
     #[test]
     fn each_code_has_the_status_of_the_contract() {
-        let cases: [(ApiError, u16, &str); 26] = [
+        let cases: [(ApiError, u16, &str); 30] = [
             (CoreError::EmptyAudio.into(), 400, "empty_audio"),
             (CoreError::MalformedAudio { reason: "x".into() }.into(), 400, "malformed_audio"),
             (CoreError::InvalidSamples { count: 1 }.into(), 400, "invalid_samples"),
@@ -236,6 +256,10 @@ mod tests {
             (CoreError::InvalidParameter { name: "top_k", allowed: "x".into() }.into(), 422, "invalid_parameter"),
             (CoreError::UnsupportedLanguage { language: "x".into() }.into(), 422, "unsupported_language"),
             (ApiError::Overloaded { retry_after_s: 3 }, 429, "overloaded"),
+            (ApiError::ModelLoading, 409, "model_loading"),
+            (ApiError::NotLoaded { code: "out_of_memory", reason: "x".into() }, 422, "out_of_memory"),
+            (ApiError::NeedsAdminKey, 403, "forbidden"),
+            (ApiError::NotJson, 415, "not_json"),
             (ApiError::Loading, 503, "loading"),
             (ApiError::Draining, 503, "draining"),
             (ApiError::Timeout { limit_s: 1.0 }, 504, "timeout"),

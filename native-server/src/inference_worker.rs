@@ -1,28 +1,36 @@
 //! The model on threads of its own, behind the bounded queue.
 //!
-//! A thread loads the model and lets it answer one clip, so that the first customer does not pay for cold caches. Then two
-//! take work from the queue, each with a pool of its own for the arithmetic: one the commands, several in one pass where
-//! several wait, the other whatever writes words. A panic in the model is caught: that client gets an error, the next one is
-//! answered. Whoever waits for an answer owns the job's place; when it goes (disconnected, or out of time), a job that has
-//! not begun is never run.
+//! A thread loads the model ([`crate::model_loading`]). Then two take work from the queue, each with a pool of its own for
+//! the arithmetic: one the commands, several in one pass where several wait, the other whatever writes words. A panic in the
+//! model is caught: that client gets an error, the next one is answered. Whoever waits for an answer owns the job's place;
+//! when it goes (disconnected, or out of time), a job that has not begun is never run.
+//!
+//! Another model may take the place of the one that answers ([`InferenceWorker::replace`]). A handler takes the present model
+//! once, checks the request's options with it, looks into the cache under its name, and hands it on with the job: so each
+//! answer is wholly of one model, and of the one that the request was checked for, however long it waits. A pass is of one
+//! model. Whoever works for the old one keeps it alive; its memory is free when the last of them is done.
 
 use std::any::Any;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use okyeame_core::audio::{SAMPLE_RATE_HZ, Waveform};
+use okyeame_core::audio::Waveform;
 use okyeame_core::{
     Error as CoreError, IntentInfo, ModelInfo, Recognition, RecognizeOptions, Result as CoreResult, Task,
 };
 use prometheus_client::metrics::histogram::Histogram;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::sync::{oneshot, watch};
+use uuid::Uuid;
 
 use crate::config::{ServerConfig, duration};
 use crate::engine::{CheckOptions, Engine};
 use crate::error::ApiError;
+use crate::model_choice::ModelChoice;
+use crate::model_loading::{LoadFailure, Loader, Loads, LoadsNow, load};
 use crate::queue::{Admission, BatchLimits, Lane, NoRoom, Queue};
 
 /// So many server faults in a row make the server report itself unhealthy; one good answer heals it.
@@ -34,13 +42,42 @@ const MAX_BATCH_AUDIO_S: usize = 30;
 /// Weight of the newest job in the running mean of the model's time.
 const MEAN_WEIGHT: f64 = 0.2;
 
-/// What is known of a model once it is loaded.
-#[derive(Debug)]
+/// A loaded model, and what is known of it.
 pub(crate) struct LoadedModel {
+    /// As it was asked for.
+    pub(crate) choice: ModelChoice,
     pub(crate) info: ModelInfo,
     pub(crate) intents: Vec<IntentInfo>,
     pub(crate) options_check: CheckOptions,
     pub(crate) fingerprint: String,
+    pub(crate) loaded_at: SystemTime,
+    /// With the warm-up clip.
+    pub(crate) load_time: Duration,
+    engine: Box<dyn Engine>,
+    faults_in_a_row: AtomicU64,
+}
+
+impl LoadedModel {
+    /// A model that was loaded a moment ago.
+    pub(crate) fn new(choice: ModelChoice, engine: Box<dyn Engine>, load_time: Duration) -> Self {
+        Self {
+            choice,
+            info: engine.info().clone(),
+            intents: engine.intents().to_vec(),
+            options_check: engine.options_check(),
+            fingerprint: engine.fingerprint(),
+            loaded_at: SystemTime::now(),
+            load_time,
+            engine,
+            faults_in_a_row: AtomicU64::new(0),
+        }
+    }
+}
+
+impl fmt::Debug for LoadedModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadedModel").field("choice", &self.choice).finish_non_exhaustive()
+    }
 }
 
 /// How far the thread is.
@@ -97,9 +134,13 @@ enum Work {
 /// What it gives back sends the answer, once the books are kept: whoever has an answer finds it counted.
 type OtherWork = Box<dyn FnOnce(&dyn Engine, Duration) -> (Ran, Reply) + Send>;
 type Reply = Box<dyn FnOnce() + Send>;
+/// What came of loading a model in another's place.
+type Replaced = Result<Arc<LoadedModel>, LoadFailure>;
 type ReplyTo<T> = oneshot::Sender<Result<Answered<T>, Failure>>;
 
 struct Job {
+    /// Whose answer is wanted: the model that the request was checked for.
+    model: Arc<LoadedModel>,
     work: Work,
     enqueued: Instant,
 }
@@ -110,7 +151,8 @@ struct Shared {
     phase: watch::Sender<Phase>,
     /// Running mean of the model's time per job, microseconds; 0 before the first.
     mean_us: AtomicU64,
-    faults_in_a_row: AtomicU64,
+    loader: Box<Loader>,
+    loads: Loads,
     /// Jobs that the model has.
     at_work: AtomicU64,
     /// Threads of the arithmetic, for each lane.
@@ -131,16 +173,17 @@ impl Drop for InferenceWorker {
 }
 
 impl InferenceWorker {
-    /// Starts the thread; `load` runs on it.
-    pub(crate) fn spawn<L>(config: &ServerConfig, batch_sizes: Histogram, load: L) -> std::io::Result<Self>
+    /// Starts the thread, which loads the configuration's model with `loader`.
+    pub(crate) fn spawn<L>(config: &ServerConfig, batch_sizes: Histogram, loader: L) -> std::io::Result<Self>
     where
-        L: FnOnce() -> CoreResult<Box<dyn Engine>> + Send + 'static,
+        L: Fn(&ModelChoice) -> CoreResult<Box<dyn Engine>> + Send + Sync + 'static,
     {
         let shared = Arc::new(Shared {
             queue: Arc::new(Queue::new(config.queue_len, config.queue_audio_s.max(config.max_audio_s))),
             phase: watch::Sender::new(Phase::Loading),
             mean_us: AtomicU64::new(0),
-            faults_in_a_row: AtomicU64::new(0),
+            loader: Box::new(loader),
+            loads: Loads::default(),
             at_work: AtomicU64::new(0),
             threads: config.threads,
             batches: BatchLimits {
@@ -150,8 +193,10 @@ impl InferenceWorker {
             },
             batch_sizes,
         });
-        let on_thread = Arc::clone(&shared);
-        std::thread::Builder::new().name("model".to_owned()).spawn(move || run(&on_thread, load))?;
+        let (on_thread, choice) = (Arc::clone(&shared), config.model.clone());
+        // Before the thread runs: nobody else can have begun a load.
+        let _ = shared.loads.begin(&choice);
+        std::thread::Builder::new().name("model".to_owned()).spawn(move || run(&on_thread, choice))?;
         Ok(Self { shared })
     }
 
@@ -172,7 +217,7 @@ impl InferenceWorker {
         match &*self.shared.phase.borrow() {
             Phase::Loading => Health::Loading,
             Phase::Failed(_) => Health::Unhealthy,
-            Phase::Ready(_) if self.shared.faults_in_a_row.load(Ordering::Relaxed) >= UNHEALTHY_AFTER => {
+            Phase::Ready(model) if model.faults_in_a_row.load(Ordering::Relaxed) >= UNHEALTHY_AFTER => {
                 Health::Unhealthy
             }
             Phase::Ready(_) => Health::Healthy,
@@ -185,6 +230,43 @@ impl InferenceWorker {
         // The sender lives in `self.shared`, so the channel cannot close meanwhile.
         let _ = phases.wait_for(|phase| !matches!(phase, Phase::Loading)).await;
         phases.borrow().clone()
+    }
+
+    /// Loads another model, or the same one again, while the present one answers, and puts it in its place. One that cannot
+    /// be loaded changes nothing. The load goes on if the future is dropped.
+    ///
+    /// # Errors
+    /// 409 while one is being loaded; why it could not be loaded; 503 if the first one could not be.
+    pub(crate) async fn replace(&self, choice: ModelChoice) -> Result<Arc<LoadedModel>, ApiError> {
+        let loaded = self.begin_to_replace(choice)?;
+        match loaded.await {
+            Ok(loaded) => loaded.map_err(ApiError::from),
+            Err(_) => Err(ApiError::Internal { cause: "the loading thread is gone".to_owned() }),
+        }
+    }
+
+    fn begin_to_replace(&self, choice: ModelChoice) -> Result<oneshot::Receiver<Replaced>, ApiError> {
+        if matches!(&*self.shared.phase.borrow(), Phase::Failed(_)) {
+            return Err(ApiError::ModelUnavailable);
+        }
+        self.shared.loads.begin(&choice)?;
+        let (reply, loaded) = oneshot::channel();
+        let shared = Arc::clone(&self.shared);
+        let on_thread = move || {
+            // Whoever asked may be gone.
+            let _ = reply.send(put_in_place(&shared, choice));
+        };
+        if let Err(error) = std::thread::Builder::new().name("loading".to_owned()).spawn(on_thread) {
+            let failure = LoadFailure::inside(error.to_string());
+            self.shared.loads.end(Some(&failure));
+            return Err(failure.into());
+        }
+        Ok(loaded)
+    }
+
+    /// Whether a model is being loaded, and why the last one could not be.
+    pub(crate) fn loads(&self) -> LoadsNow {
+        self.shared.loads.now()
     }
 
     /// Jobs that wait, and the most that may.
@@ -203,7 +285,7 @@ impl InferenceWorker {
         }
     }
 
-    /// Has the model answer a clip, perhaps together with others.
+    /// Has `model`, for which the options were checked, answer a clip, perhaps together with others.
     ///
     /// Dropping the future takes the clip out of the queue.
     ///
@@ -211,16 +293,18 @@ impl InferenceWorker {
     /// As [`InferenceWorker::ask`].
     pub(crate) async fn recognize(
         &self,
+        model: &Arc<LoadedModel>,
         waveform: Waveform,
         options: RecognizeOptions,
         admission: Admission,
     ) -> Result<Answered<Recognition>, ApiError> {
-        let hears = self.model()?.info.task == Task::Multi;
+        let hears = model.info.task == Task::Multi;
         let lane = if hears && !options.transcribe { Lane::Commands } else { Lane::Words };
-        self.enqueue(lane, waveform.duration_s(), admission, |reply| Work::Clip { waveform, options, reply }).await
+        let audio_s = waveform.duration_s();
+        self.enqueue(model, lane, audio_s, admission, |reply| Work::Clip { waveform, options, reply }).await
     }
 
-    /// Has the model do a piece of work on `audio_s` seconds.
+    /// Has `model`, for which the request was checked, do a piece of work on `audio_s` seconds.
     ///
     /// Dropping the future takes the work out of the queue.
     ///
@@ -228,16 +312,18 @@ impl InferenceWorker {
     /// 429 without room (only with [`Admission::Refuse`]), what the core says, 500 for a panic.
     pub(crate) async fn ask<T: Send + 'static>(
         &self,
+        model: &Arc<LoadedModel>,
         lane: Lane,
         audio_s: f64,
         admission: Admission,
         work: impl FnOnce(&dyn Engine) -> CoreResult<T> + Send + 'static,
     ) -> Result<Answered<T>, ApiError> {
-        self.enqueue(lane, audio_s, admission, |reply| Work::Other(boxed(work, reply))).await
+        self.enqueue(model, lane, audio_s, admission, |reply| Work::Other(boxed(work, reply))).await
     }
 
     async fn enqueue<T>(
         &self,
+        model: &Arc<LoadedModel>,
         lane: Lane,
         audio_s: f64,
         admission: Admission,
@@ -250,7 +336,8 @@ impl InferenceWorker {
             NoRoom::Closed => ApiError::Draining,
         })?;
         let (reply, answer) = oneshot::channel();
-        let _place = queue.push(lane, Job { work: work(reply), enqueued }, room).ok_or(ApiError::Draining)?;
+        let job = Job { model: Arc::clone(model), work: work(reply), enqueued };
+        let _place = queue.push(lane, job, room).ok_or(ApiError::Draining)?;
         match answer.await {
             Ok(Ok(answered)) => Ok(answered),
             Ok(Err(Failure::Core(error))) => Err(error.into()),
@@ -271,47 +358,47 @@ impl InferenceWorker {
 }
 
 /// The thread.
-fn run<L>(shared: &Shared, load: L)
-where
-    L: FnOnce() -> CoreResult<Box<dyn Engine>>,
-{
-    let started = Instant::now();
+fn run(shared: &Shared, choice: ModelChoice) {
     let (commands, words) = match (pool(shared.threads, "commands"), pool(shared.threads, "words")) {
         (Ok(commands), Ok(words)) => (commands, words),
-        (Err(error), _) | (_, Err(error)) => return fail(shared, &error.to_string()),
+        (Err(error), _) | (_, Err(error)) => return fail(shared, &LoadFailure::inside(error.to_string())),
     };
-    let engine = match catch_unwind(AssertUnwindSafe(|| load_and_warm_up(load))) {
-        Ok(Ok(engine)) => engine,
-        Ok(Err(error)) => return fail(shared, &error.to_string()),
-        Err(panic) => return fail(shared, &format!("loading panicked: {}", panic_message(panic.as_ref()))),
+    match load(&*shared.loader, choice) {
+        Ok(model) => shared.phase.send_replace(Phase::Ready(Arc::new(model))),
+        Err(failure) => return fail(shared, &failure),
     };
-    let model = LoadedModel {
-        info: engine.info().clone(),
-        intents: engine.intents().to_vec(),
-        options_check: engine.options_check(),
-        fingerprint: engine.fingerprint(),
-    };
-    for fallback in &model.info.fallbacks {
-        tracing::info!("fall-back: {fallback}");
-    }
-    tracing::info!(
-        model = model.info.name,
-        device = model.info.device,
-        dtype = model.info.dtype,
-        why = model.info.device_reason,
-        ms = started.elapsed().as_millis(),
-        "the model is loaded and warm"
-    );
-    shared.phase.send_replace(Phase::Ready(Arc::new(model)));
-
-    let engine = engine.as_ref();
+    shared.loads.end(None);
     std::thread::scope(|scope| {
-        let writing = || run_lane(shared, &words, engine, Lane::Words, BatchLimits::ONE);
+        let writing = || run_lane(shared, &words, Lane::Words, BatchLimits::ONE);
         if let Err(error) = std::thread::Builder::new().name("words".to_owned()).spawn_scoped(scope, writing) {
-            return fail(shared, &error.to_string());
+            return fail(shared, &LoadFailure::inside(error.to_string()));
         }
-        run_lane(shared, &commands, engine, Lane::Commands, shared.batches);
+        run_lane(shared, &commands, Lane::Commands, shared.batches);
     });
+}
+
+/// Loads a model, on a thread of its own, and has it answer whoever asks from now on.
+fn put_in_place(shared: &Shared, choice: ModelChoice) -> Replaced {
+    let name = choice.label();
+    match load(&*shared.loader, choice) {
+        Ok(mut model) => {
+            // What a model says of itself may be the same for other weights: no answer of theirs is this one's.
+            model.fingerprint = format!("{}-{}", model.fingerprint, Uuid::new_v4());
+            let model = Arc::new(model);
+            shared.phase.send_replace(Phase::Ready(Arc::clone(&model)));
+            shared.loads.end(None);
+            Ok(model)
+        }
+        Err(failure) => {
+            tracing::error!(
+                model = name,
+                cause = failure.cause,
+                "the model could not be loaded: the one before goes on"
+            );
+            shared.loads.end(Some(&failure));
+            Err(failure)
+        }
+    }
 }
 
 /// Threads for one lane's arithmetic. In one pool for both, a thread that waits for a part of a command could take up a whole
@@ -321,45 +408,52 @@ fn pool(threads: usize, lane: &'static str) -> Result<ThreadPool, rayon::ThreadP
 }
 
 /// Does a lane's work until the queue is closed and the lane empty.
-fn run_lane(shared: &Shared, pool: &ThreadPool, engine: &dyn Engine, lane: Lane, limits: BatchLimits) {
+fn run_lane(shared: &Shared, pool: &ThreadPool, lane: Lane, limits: BatchLimits) {
     while let Some(taken) = shared.queue.pop(lane, limits) {
         let n_jobs = taken.len() as u64;
         shared.at_work.fetch_add(n_jobs, Ordering::Relaxed);
         // The audio's room is free again only after the work.
         let (jobs, _room): (Vec<Job>, Vec<_>) = taken.into_iter().map(|taken| (taken.job, taken.room)).unzip();
-        pool.install(|| run_jobs(shared, engine, jobs));
+        pool.install(|| run_jobs(shared, jobs));
         shared.at_work.fetch_sub(n_jobs, Ordering::Relaxed);
     }
 }
 
-fn run_jobs(shared: &Shared, engine: &dyn Engine, jobs: Vec<Job>) {
-    let mut clips = Vec::with_capacity(jobs.len());
-    for Job { work, enqueued } in jobs {
+/// A clip, its way back, and how long it waited.
+type Clip = (Waveform, RecognizeOptions, ReplyTo<Recognition>, Duration);
+
+fn run_jobs(shared: &Shared, jobs: Vec<Job>) {
+    // Each of one model: around the moment when another takes its place, clips of both wait.
+    let mut passes: Vec<(Arc<LoadedModel>, Vec<Clip>)> = Vec::new();
+    for Job { model, work, enqueued } in jobs {
         match work {
             // Whose client is gone is not run.
             Work::Clip { reply, .. } if reply.is_closed() => {}
-            Work::Clip { waveform, options, reply } => clips.push((waveform, options, reply, enqueued.elapsed())),
+            Work::Clip { waveform, options, reply } => {
+                let clip = (waveform, options, reply, enqueued.elapsed());
+                match passes.last_mut() {
+                    Some((of, clips)) if Arc::ptr_eq(of, &model) => clips.push(clip),
+                    _ => passes.push((model, vec![clip])),
+                }
+            }
             Work::Other(work) => {
                 let started = Instant::now();
-                let (ran, reply) = work(engine, enqueued.elapsed());
-                if keep_books(shared, ran) {
+                let (ran, reply) = work(model.engine.as_ref(), enqueued.elapsed());
+                if keep_books(&model, ran) {
                     count(shared, started.elapsed());
                 }
                 reply();
             }
         }
     }
-    if !clips.is_empty() {
-        run_clips(shared, engine, clips);
+    for (model, clips) in passes {
+        run_clips(shared, &model, clips);
     }
 }
 
 /// Answers clips in one pass. If the model panics, each goes alone, so that one clip costs no other its answer.
-fn run_clips(
-    shared: &Shared,
-    engine: &dyn Engine,
-    clips: Vec<(Waveform, RecognizeOptions, ReplyTo<Recognition>, Duration)>,
-) {
+fn run_clips(shared: &Shared, model: &LoadedModel, clips: Vec<Clip>) {
+    let engine = model.engine.as_ref();
     let started = Instant::now();
     let asked: Vec<_> = clips.iter().map(|(waveform, options, ..)| (waveform, options)).collect();
     let together = catch_unwind(AssertUnwindSafe(|| engine.recognize_all(&asked)));
@@ -377,7 +471,7 @@ fn run_clips(
     let each = started.elapsed() / u32::try_from(clips.len()).unwrap_or(u32::MAX);
     for ((.., reply, queued), answer) in clips.into_iter().zip(answers) {
         let (ran, outcome) = outcome(answer, queued);
-        if keep_books(shared, ran) {
+        if keep_books(model, ran) {
             count(shared, each);
         }
         // A client that went meanwhile is no error.
@@ -419,13 +513,13 @@ fn outcome<T>(answer: std::thread::Result<CoreResult<T>>, queued: Duration) -> (
 }
 
 /// Whether work was done at all, and how the model does.
-fn keep_books(shared: &Shared, ran: Ran) -> bool {
+fn keep_books(model: &LoadedModel, ran: Ran) -> bool {
     match ran {
         Ran::NobodyWaited => return false,
-        Ran::Answered => shared.faults_in_a_row.store(0, Ordering::Relaxed),
+        Ran::Answered => model.faults_in_a_row.store(0, Ordering::Relaxed),
         Ran::Refused => {}
         Ran::Faulted => {
-            shared.faults_in_a_row.fetch_add(1, Ordering::Relaxed);
+            model.faults_in_a_row.fetch_add(1, Ordering::Relaxed);
         }
     }
     true
@@ -439,35 +533,11 @@ fn count(shared: &Shared, took: Duration) {
     shared.mean_us.store(mean.max(1.0) as u64, Ordering::Relaxed);
 }
 
-/// Loads the model and has it answer a clip.
-fn load_and_warm_up<L>(load: L) -> CoreResult<Box<dyn Engine>>
-where
-    L: FnOnce() -> CoreResult<Box<dyn Engine>>,
-{
-    let engine = load()?;
-    // The words are not asked for: of a clip that holds none, decoding could take seconds.
-    let options = RecognizeOptions { transcribe: false, ..RecognizeOptions::default() };
-    engine.recognize(&warm_up_clip()?, &options)?;
-    Ok(engine)
-}
-
-/// One second of a hum that swells four times, as syllables do, so that trimming to speech keeps it.
-fn warm_up_clip() -> CoreResult<Waveform> {
-    use std::f64::consts::TAU;
-    let rate = f64::from(SAMPLE_RATE_HZ);
-    let sample = |i: u32| {
-        let t = f64::from(i) / rate;
-        let loudness = 0.5 - 0.5 * (TAU * 4.0 * t).cos();
-        let voice: f64 = (1..=8).map(f64::from).map(|k| (TAU * 140.0 * k * t).sin() / k).sum();
-        (0.2 * loudness * voice) as f32
-    };
-    Waveform::new((0..SAMPLE_RATE_HZ).map(sample).collect())
-}
-
 /// Ends the thread without a model.
-fn fail(shared: &Shared, why: &str) {
-    tracing::error!(cause = why, "the model could not be loaded");
-    shared.phase.send_replace(Phase::Failed(Arc::from(why)));
+fn fail(shared: &Shared, failure: &LoadFailure) {
+    tracing::error!(cause = failure.cause, "the model could not be loaded");
+    shared.phase.send_replace(Phase::Failed(Arc::from(failure.cause.as_str())));
+    shared.loads.end(Some(failure));
     shared.queue.close();
 }
 
@@ -486,14 +556,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_warm_up_clip_is_one_second_of_sound() {
-        let clip = warm_up_clip().unwrap();
-        assert!((clip.duration_s() - 1.0).abs() < 1e-9);
-        let peak = clip.samples().iter().fold(0.0_f32, |peak, s| peak.max(s.abs()));
-        assert!((0.1..=1.0).contains(&peak), "{peak}");
-    }
-
-    #[test]
     fn panics_of_both_kinds_are_read() {
         let said = |panic: fn()| panic_message(catch_unwind(panic).unwrap_err().as_ref());
         assert_eq!(said(|| panic!("plain")), "plain");
@@ -503,7 +565,7 @@ mod tests {
     #[tokio::test]
     async fn a_model_that_cannot_be_loaded_is_reported() {
         for panics in [false, true] {
-            let worker = InferenceWorker::spawn(&ServerConfig::default(), Histogram::new([1.0]), move || {
+            let worker = InferenceWorker::spawn(&ServerConfig::default(), Histogram::new([1.0]), move |_| {
                 assert!(!panics, "broken weights");
                 Err(CoreError::ModelNotFound { what: "config.json".to_owned() })
             })

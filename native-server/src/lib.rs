@@ -1,7 +1,7 @@
 //! Okyeame's server and command line: the core's [`Recognizer`](okyeame_core::Recognizer) behind HTTP, on
 //! one machine.
 //!
-//! Read in this order: `engine` (what is needed of a model), `inference_worker` and `queue` (the model on
+//! Read in this order: `engine` (what is needed of a model), `inference_worker`, `queue` and `model_loading` (the model on
 //! its thread), `connections`, `access` and `routes` (what a client sees), `error` (what it sees when something goes wrong), `cli`.
 //! Not for another process to build on: what is public here is what the tests and the binary need.
 
@@ -18,6 +18,7 @@ mod logging;
 mod memory;
 mod metrics;
 pub mod model_choice;
+mod model_loading;
 mod queue;
 mod report;
 mod request_id;

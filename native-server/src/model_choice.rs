@@ -128,6 +128,19 @@ impl ModelChoice {
         Ok(self)
     }
 
+    /// The same model in another revision; `None` or an empty name leaves it as it is.
+    #[must_use]
+    pub(crate) fn with_revision(mut self, revision: Option<&str>) -> Self {
+        self.revision = said(revision).or(self.revision);
+        self
+    }
+
+    /// Another model than this one, as [`Self::new`] has it, taken for the same task: `HUGGINGFACE_MODEL_TYPE` is said of
+    /// every model of a process.
+    pub(crate) fn other(&self, wanted: &str, revision: Option<&str>) -> Self {
+        Self { task: self.task, ..Self::new(Some(wanted), revision) }
+    }
+
     /// Whether nobody named a model: then it is the head that comes with this program, on the default base or on one
     /// that was named.
     pub(crate) fn is_default(&self) -> bool {

@@ -1,12 +1,11 @@
 //! What every handler shares.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use okyeame_core::Result;
-use tokio::sync::Semaphore;
+use okyeame_core::{Error, Result};
+use tokio::sync::{Semaphore, watch};
 
 use crate::access::Access;
 use crate::answer_cache::AnswerCache;
@@ -14,8 +13,9 @@ use crate::audio_store::AudioStore;
 use crate::config::ServerConfig;
 use crate::engine::Engine;
 use crate::error::ApiError;
-use crate::inference_worker::{Health, InferenceWorker, Phase};
+use crate::inference_worker::{Health, InferenceWorker, LoadedModel, Phase};
 use crate::metrics::Metrics;
+use crate::model_choice::ModelChoice;
 use crate::stats::Stats;
 
 /// A running server without its socket: hand it to [`crate::app`].
@@ -30,17 +30,34 @@ pub struct Server {
     /// One permit for each clip that is decoded at this moment.
     pub(crate) decoders: Arc<Semaphore>,
     pub(crate) started: Instant,
-    draining: AtomicBool,
+    draining: watch::Sender<bool>,
 }
 
 impl Server {
-    /// Starts the model's threads, on one of which `load` runs; returns at once.
+    /// As [`Self::with_loader`], for a server of one model, whatever its configuration names.
     ///
     /// # Errors
-    /// If the system gives no thread, or no random numbers, or the folder for clips cannot be written.
+    /// As [`Self::with_loader`].
     pub fn start<L>(config: ServerConfig, load: L) -> io::Result<Arc<Self>>
     where
         L: FnOnce() -> Result<Box<dyn Engine>> + Send + 'static,
+    {
+        let load = Mutex::new(Some(load));
+        Self::with_loader(config, move |_| {
+            let load = load.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let load = load.ok_or_else(|| Error::ModelNotFound { what: "a second model of this server".to_owned() })?;
+            load()
+        })
+    }
+
+    /// Starts the model's threads, on one of which `loader` loads the configuration's model; returns at once. Whenever
+    /// another model is asked for, `loader` loads that one.
+    ///
+    /// # Errors
+    /// If the system gives no thread, or no random numbers, or the folder for clips cannot be written.
+    pub fn with_loader<L>(config: ServerConfig, loader: L) -> io::Result<Arc<Self>>
+    where
+        L: Fn(&ModelChoice) -> Result<Box<dyn Engine>> + Send + Sync + 'static,
     {
         let metrics = Metrics::default();
         let store = config
@@ -50,14 +67,14 @@ impl Server {
             .transpose()?;
         Ok(Arc::new(Self {
             access: Access::new(&config).map_err(io::Error::other)?,
-            worker: InferenceWorker::spawn(&config, metrics.batch_sizes.clone(), load)?,
+            worker: InferenceWorker::spawn(&config, metrics.batch_sizes.clone(), loader)?,
             cache: AnswerCache::new(config.cache_bytes, config.cache_ttl_s),
             store,
             stats: Stats::default(),
             metrics,
             decoders: Arc::new(Semaphore::new(config.threads.clamp(1, 1024))),
             started: Instant::now(),
-            draining: AtomicBool::new(false),
+            draining: watch::Sender::new(false),
             config,
         }))
     }
@@ -75,7 +92,7 @@ impl Server {
 
     /// From now on new work is refused with 503; what was accepted is finished.
     pub fn begin_drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.draining.send_replace(true);
     }
 
     /// Once nothing is asked any more: waits until what is to be kept is on the disk.
@@ -93,7 +110,32 @@ impl Server {
     /// # Errors
     /// [`ApiError::Draining`] once the server stops.
     pub(crate) fn accepts_work(&self) -> std::result::Result<(), ApiError> {
-        if self.draining.load(Ordering::Relaxed) { Err(ApiError::Draining) } else { Ok(()) }
+        if *self.draining.borrow() { Err(ApiError::Draining) } else { Ok(()) }
+    }
+
+    /// Comes back once the server stops.
+    pub(crate) async fn stops(&self) {
+        let mut draining = self.draining.subscribe();
+        // The sender lives in `self`, so the channel cannot close meanwhile.
+        let _ = draining.wait_for(|stops| *stops).await;
+    }
+
+    /// The model that is served, or will be: what is loaded again if no other is named.
+    pub(crate) fn chosen(&self) -> ModelChoice {
+        self.worker.model().map_or_else(|_| self.config.model.clone(), |model| model.choice.clone())
+    }
+
+    /// Loads a model beside the one that answers and puts it in its place. The load goes on if the future is dropped, and is
+    /// left alone by a server that stops.
+    ///
+    /// # Errors
+    /// As [`InferenceWorker::replace`]; 503 once the server stops.
+    pub(crate) async fn load(&self, choice: ModelChoice) -> std::result::Result<Arc<LoadedModel>, ApiError> {
+        self.accepts_work()?;
+        tokio::select! {
+            loaded = self.worker.replace(choice) => loaded,
+            () = self.stops() => Err(ApiError::Draining),
+        }
     }
 }
 

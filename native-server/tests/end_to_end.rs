@@ -253,6 +253,120 @@ async fn kill_9_damages_no_file_and_the_next_one_serves() {
     assert_eq!(server.send("/test-intent?transcribe=false", clip).await.0, 200);
 }
 
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        if entry.path().is_file() {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_model_takes_the_place_while_clients_ask() {
+    let heads = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/heads").canonicalize().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    // The model that is served lies here, so that its files can be replaced.
+    let served = folder.path().join("served");
+    copy(&heads.join("one-encoder"), &served);
+    let damaged = folder.path().join("damaged");
+    copy(&heads.join("one-encoder"), &damaged);
+    let weights = std::fs::read(damaged.join("model.safetensors")).unwrap();
+    std::fs::write(damaged.join("model.safetensors"), &weights[..weights.len() / 2]).unwrap();
+
+    let args = ["--cache-bytes", "0", "--max-batch", "1"];
+    let mut server = Served::start_in(tempfile::tempdir().unwrap(), &served, &args).await;
+    let clip = std::fs::read(format!("{CLIPS}/tw_go_cart.flac")).unwrap();
+    // What tells an answer's model: its kind, and the labels of its predictions.
+    let ask = |client: reqwest::Client, url: String, clip: Vec<u8>| async move {
+        let form = Form::new().part("file", Part::bytes(clip).file_name("clip.flac"));
+        let response = client.post(url).multipart(form).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        let answer: Value = response.json().await.unwrap();
+        let labels = answer["top_predictions"].as_array().unwrap().iter();
+        let labels: Vec<String> = labels.map(|p| format!("{} {}", p["label_id"], p["intent"])).collect();
+        (answer["model_type"].as_str().unwrap().to_owned(), labels)
+    };
+    let client = reqwest::Client::new();
+    let url = server.url("/test-intent?transcribe=false&top_k=100");
+    let load = |body: Value| {
+        let sent = client.post(server.url("/admin/models")).json(&body).send();
+        async move {
+            let response = sent.await.unwrap();
+            (response.status().as_u16(), response.json::<Value>().await.unwrap())
+        }
+    };
+    let first = ask(client.clone(), url.clone(), clip.clone()).await;
+    assert_eq!(first.0, "whisper_multitask");
+
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let asking: Vec<_> = (0..3)
+        .map(|_| {
+            let (client, url, clip, stop) = (client.clone(), url.clone(), clip.clone(), std::sync::Arc::clone(&stop));
+            tokio::spawn(async move {
+                let mut answers = Vec::new();
+                while !stop.load(std::sync::atomic::Ordering::SeqCst) {
+                    answers.push(ask(client.clone(), url.clone(), clip.clone()).await);
+                }
+                answers
+            })
+        })
+        .collect();
+    let mut second = None;
+    for model in ["classification", "one-encoder", "classification"] {
+        let (status, info) = load(serde_json::json!({"model": heads.join(model)})).await;
+        assert_eq!((status, info["name"].as_str()), (200, Some(model)), "{info}");
+        if model == "classification" {
+            second = Some(ask(client.clone(), url.clone(), clip.clone()).await);
+        }
+        for (model, code) in [(&damaged, "damaged_weights"), (&folder.path().join("none"), "model_not_found")] {
+            let (status, refused) = load(serde_json::json!({"model": model})).await;
+            assert_eq!((status, refused["code"].as_str()), (422, Some(code)), "{refused}");
+            let said = refused["detail"].as_str().unwrap();
+            assert!(!said.contains(folder.path().to_str().unwrap()), "{said}");
+        }
+    }
+    stop.store(true, std::sync::atomic::Ordering::SeqCst);
+    let second = second.unwrap();
+    assert_eq!(second.0, "whisper_classifier");
+    for client in asking {
+        let answers = client.await.unwrap();
+        assert!(!answers.is_empty());
+        for answer in answers {
+            assert!(answer == first || answer == second, "an answer of neither: {answer:?}");
+        }
+    }
+
+    // Back to the folder; then its files are others, and SIGHUP has them loaded.
+    let (status, info) = load(serde_json::json!({"model": served})).await;
+    assert_eq!((status, &info["model_type"]), (200, &Value::from("whisper_multitask")), "{info}");
+    std::fs::rename(&served, folder.path().join("before")).unwrap();
+    copy(&heads.join("classification"), &served);
+    let signal = |name: &str| {
+        let status = Command::new("kill").args([name, &server.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    };
+    signal("-HUP");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let info: Value = reqwest::get(server.url("/model-info")).await.unwrap().json().await.unwrap();
+        if info["model_type"] == "whisper_classifier" {
+            break;
+        }
+        assert!(Instant::now() < deadline, "SIGHUP loaded nothing: {info}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
+    // Perhaps in the middle of a load: the server ends, and well.
+    let sent = client.post(server.url("/admin/models")).json(&serde_json::json!({})).send();
+    let loading = tokio::spawn(sent);
+    signal("-TERM");
+    let exit = server.child.wait().unwrap();
+    assert!(exit.success(), "SIGTERM ends with 0, got {exit}");
+    // Answered before, refused, or cut off before it was read.
+    let _ = loading.await.unwrap();
+}
+
 #[test]
 fn one_shot_commands() {
     let Some(model) = model_folder() else { return };

@@ -34,8 +34,8 @@ pub struct ApiKey {
     pub name: String,
     #[serde(with = "hex_digest")]
     hash: blake3::Hash,
-    /// What it opens; all, if the file says nothing.
-    #[serde(default = "all_scopes")]
+    /// What it opens; all but `admin`, if the file says nothing.
+    #[serde(default = "usual_scopes")]
     pub scopes: Vec<Scope>,
 }
 
@@ -90,8 +90,8 @@ pub enum KeyError {
     Random(#[from] getrandom::Error),
 }
 
-fn all_scopes() -> Vec<Scope> {
-    Scope::ALL.to_vec()
+fn usual_scopes() -> Vec<Scope> {
+    Scope::OF_KEYS.to_vec()
 }
 
 impl ApiKey {
@@ -101,7 +101,7 @@ impl ApiKey {
         Self { name: name.to_owned(), hash: blake3::hash(secret.as_bytes()), scopes }
     }
 
-    /// The key of `OKYEAME_API_KEY`, which opens everything.
+    /// The key of `OKYEAME_API_KEY`, which opens what a key does whose scopes are not named.
     ///
     /// # Errors
     /// [`KeyError::TooShort`].
@@ -109,7 +109,7 @@ impl ApiKey {
         if secret.chars().count() < MIN_CHARS {
             return Err(KeyError::TooShort);
         }
-        Ok(Self::of(FROM_ENVIRONMENT, secret, all_scopes()))
+        Ok(Self::of(FROM_ENVIRONMENT, secret, usual_scopes()))
     }
 }
 
@@ -215,7 +215,7 @@ mod tests {
         let (shop, till) = (generate().unwrap(), generate().unwrap());
         assert!(shop != till && shop.starts_with(PREFIX) && shop.len() == PREFIX.len() + 43, "{shop}");
         add(&file, &ApiKey::of("shop", &shop, vec![Scope::Intent])).unwrap();
-        add(&file, &ApiKey::of("till", &till, all_scopes())).unwrap();
+        add(&file, &ApiKey::of("till", &till, usual_scopes())).unwrap();
         let kept = std::fs::read_to_string(&file).unwrap();
         assert!(!kept.contains(&shop) && !kept.contains(&shop[PREFIX.len()..]), "{kept}");
 
@@ -239,7 +239,7 @@ mod tests {
     fn a_name_is_given_once() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("keys.toml");
-        let key = ApiKey::of("shop", &generate().unwrap(), all_scopes());
+        let key = ApiKey::of("shop", &generate().unwrap(), usual_scopes());
         add(&file, &key).unwrap();
         assert!(matches!(add(&file, &key), Err(KeyError::Twice { name }) if name == "shop"));
         assert_eq!(read(&file).unwrap().len(), 1);

@@ -37,11 +37,20 @@ pub enum Scope {
     Transcribe,
     /// Statistics and metrics. For operators: no token has it.
     Operate,
+    /// Another model in the place of the one that is served. No token has it, and a key only if it says so.
+    Admin,
 }
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Intent, Self::Transcribe, Self::Operate];
+    pub const ALL: [Self; 4] = [Self::Intent, Self::Transcribe, Self::Operate, Self::Admin];
+    /// What a key opens that says nothing.
+    pub const OF_KEYS: [Self; 3] = [Self::Intent, Self::Transcribe, Self::Operate];
+
+    /// Whether a browser may be given it.
+    pub(crate) fn is_for_tokens(self) -> bool {
+        matches!(self, Self::Intent | Self::Transcribe)
+    }
 }
 
 /// Who sent a request, once that is known. Absent where access is off.
@@ -101,7 +110,8 @@ impl Access {
         {
             return Err(ApiError::WrongOrigin);
         }
-        let scopes = claims.scopes.into_iter().filter(|scope| key.scopes.contains(scope)).collect();
+        let held = |scope: &Scope| scope.is_for_tokens() && key.scopes.contains(scope);
+        let scopes = claims.scopes.into_iter().filter(held).collect();
         Ok(Caller { key: key.name.clone(), scopes, by_token: true, counted_as: claims.jti })
     }
 

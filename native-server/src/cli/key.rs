@@ -18,7 +18,8 @@ pub(crate) struct Args {
     /// The file of keys to add it to; made if need be. Without it, what belongs into the file is printed as well.
     #[arg(long, value_name = "FILE")]
     add: Option<PathBuf>,
-    /// What it opens: intent (commands), transcribe (words of recordings), operate (statistics and metrics).
+    /// What it opens: intent (commands), transcribe (words of recordings), operate (statistics and metrics), admin (another model
+    /// in the place of the one that is served; only if it is named).
     #[arg(long, value_name = "SCOPE,…", value_delimiter = ',', default_values = ["intent", "transcribe", "operate"])]
     scopes: Vec<Scope>,
 }

@@ -29,7 +29,8 @@ const DRAIN_GRACE: Duration = Duration::from_secs(5);
 /// Serve a model over HTTP.
 ///
 /// The port opens at once; until the model is loaded and has answered a warm-up clip, GET /live answers
-/// 200 and everything else 503. SIGTERM and Ctrl-C stop it: no new work, accepted work is finished.
+/// 200 and everything else 503. SIGTERM and Ctrl-C stop it: no new work, accepted work is finished. SIGHUP loads the model
+/// again, such as after its files were replaced, while the one before answers; POST /admin/models loads another.
 /// Logs go to stderr and to logs/api_server.log.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -239,9 +240,9 @@ async fn serve(config: ServerConfig, compute: ComputeArgs, insecure: bool) -> Re
         );
     }
     let drain_limit = config.request_timeout() + DRAIN_GRACE;
-    let model = config.model.clone();
-    let server = Server::start(config, move || Ok(Box::new(load(&model, &compute)?) as Box<dyn Engine>))
+    let server = Server::with_loader(config, move |choice| Ok(Box::new(load(choice, &compute)?) as Box<dyn Engine>))
         .map_err(CliError::io("starting the server"))?;
+    load_again_at_hangup(Arc::clone(&server));
 
     let stopping = Arc::new(Notify::new());
     let stop = {
@@ -299,6 +300,30 @@ async fn announce(server: Arc<Server>, address: String) {
         tracing::info!("ready: curl {key}-F file=@command.wav '{address}/test-intent'");
     }
 }
+
+/// Loads the model again whenever SIGHUP comes; several while one is being loaded are one.
+#[cfg(unix)]
+fn load_again_at_hangup(server: Arc<Server>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangups = match signal(SignalKind::hangup()) {
+        Ok(hangups) => hangups,
+        Err(error) => {
+            tracing::warn!(cause = %error, "SIGHUP will not load the model again");
+            return;
+        }
+    };
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            tracing::info!("SIGHUP: loading the model again");
+            if let Err(error) = server.load(server.chosen()).await {
+                tracing::warn!(code = error.code(), "SIGHUP: the model was not loaded again: {}", error.detail());
+            }
+        }
+    });
+}
+
+#[cfg(not(unix))]
+fn load_again_at_hangup(_: Arc<Server>) {}
 
 /// Comes back only if the model could not be loaded.
 async fn failed(server: &Server) {

@@ -66,7 +66,9 @@ async fn recognize_unbounded(
         return Err(CoreError::EmptyAudio.into());
     }
     let bytes_sent = bytes.len() as u64;
+    // The one model of this answer: a batch's file, and one that was long on its way, may find another than at its start.
     let model = server.worker.model()?;
+    model.options_check.check(options)?;
     let key = CacheKey::new(&model.fingerprint, options, &bytes);
 
     let kept = server.store.as_ref().map(|store| (store, bytes.clone()));
@@ -81,7 +83,7 @@ async fn recognize_unbounded(
     } else {
         server.worker.check_room(admission)?;
         let (waveform, decoding) = decode(server, bytes).await?;
-        let asked = server.worker.recognize(waveform, options.clone(), admission);
+        let asked = server.worker.recognize(&model, waveform, options.clone(), admission);
         let Answered { answer: mut recognition, queued } = asked.await?;
         recognition.run.place = RunWhere::Remote;
         recognition.run.reason = RUN_REASON.to_owned();

@@ -1,8 +1,10 @@
 //! The HTTP routes. One file for each thing that a client asks for.
 //!
 //! Read in this order: [`intent`] (one clip, the main job), [`upload`] (how a form becomes clips and
-//! parameters), [`clip`] (how a clip becomes an answer), [`batch`], [`text`], [`openai`] (transcripts), [`files`]; the rest only reports.
+//! parameters), [`clip`] (how a clip becomes an answer), [`batch`], [`text`], [`openai`] (transcripts), [`files`], [`admin`]
+//! (another model); the rest only reports.
 
+pub(crate) mod admin;
 pub(crate) mod batch;
 pub(crate) mod clip;
 pub(crate) mod files;
@@ -53,6 +55,8 @@ pub fn app(server: Arc<Server>) -> Router {
         .route("/metrics", get(metrics::metrics))
         .route("/performance-stats", get(stats::performance_stats))
         .route_layer(open_to(&[Scope::Operate]));
+    let administration =
+        Router::new().route(admin::MODELS, get(admin::models).post(admin::load)).route_layer(open_to(&[Scope::Admin]));
     // Whoever may do anything here.
     let about = Router::new()
         .route(openai::MODELS, get(openai::models))
@@ -66,6 +70,7 @@ pub fn app(server: Arc<Server>) -> Router {
         .merge(commands)
         .merge(words)
         .merge(operation)
+        .merge(administration)
         .merge(about)
         .method_not_allowed_fallback(method_not_allowed);
     if !server.config.allowed_origins.is_empty() {

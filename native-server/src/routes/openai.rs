@@ -106,7 +106,7 @@ async fn transcribe(
     let duration_s = waveform.duration_s();
     let words = asked.words.clone();
     let work = move |engine: &dyn Engine| engine.transcribe(&waveform, &words);
-    let Answered { answer, .. } = server.worker.ask(Lane::Words, duration_s, Admission::Refuse, work).await?;
+    let Answered { answer, .. } = server.worker.ask(&model, Lane::Words, duration_s, Admission::Refuse, work).await?;
     Ok(written(&answer, &asked, duration_s))
 }
 

@@ -63,10 +63,10 @@ pub(crate) async fn performance_stats(State(server): State<Arc<Server>>) -> Resu
             queue_capacity,
         },
         model_info: ModelSummary {
-            model_path: server.config.model.label(),
+            model_path: model.choice.label(),
             model_type: model.info.task,
             device: model.info.device.clone(),
-            model_source: server.config.model.source(),
+            model_source: model.choice.source(),
         },
     }))
 }

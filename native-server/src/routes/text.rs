@@ -42,7 +42,7 @@ pub(crate) async fn text(State(server): State<Arc<Server>>, request: Request) ->
 
 async fn answer(server: &Server, request: Request, started: Instant) -> Result<Recognition, ApiError> {
     server.accepts_work()?;
-    let model = server.worker.model()?;
+    server.worker.model()?;
     let body = Bytes::from_request(request, &()).await;
     let body = body.map_err(|refused| unread(refused.status(), &refused.body_text(), &refused, &server.config))?;
     let written: Written = serde_json::from_slice(&body)
@@ -54,11 +54,12 @@ async fn answer(server: &Server, request: Request, started: Instant) -> Result<R
         catalogue: catalogue(written.catalogue).await?.or_else(|| server.config.catalogue.clone()),
         ..defaults
     };
+    let model = server.worker.model()?;
     model.options_check.check(&options)?;
     let bytes_sent = written.text.len() as u64;
     let work = move |engine: &dyn Engine| engine.recognize_text(&written.text, &options);
     let Answered { answer: mut recognition, queued } =
-        server.worker.ask(Lane::Commands, 0.0, Admission::Refuse, work).await?;
+        server.worker.ask(&model, Lane::Commands, 0.0, Admission::Refuse, work).await?;
     recognition.run.place = RunWhere::Remote;
     recognition.run.reason = RUN_REASON.to_owned();
     recognition.run.bytes_sent = bytes_sent;

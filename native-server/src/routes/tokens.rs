@@ -61,7 +61,7 @@ pub(crate) async fn mint(State(server): State<Arc<Server>>, request: Request) ->
     };
 
     let scopes = wanted.scopes.unwrap_or_else(|| DEFAULT_SCOPES.to_vec());
-    if scopes.is_empty() || scopes.contains(&Scope::Operate) {
+    if scopes.is_empty() || !scopes.iter().all(|scope| scope.is_for_tokens()) {
         return Err(out_of_range("scopes", "one or both of intent and transcribe".to_owned()));
     }
     if let Some(caller) = &caller

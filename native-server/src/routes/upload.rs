@@ -57,12 +57,13 @@ pub(crate) async fn read(
     started: Instant,
 ) -> Result<(Vec<UploadedFile>, RecognizeOptions), ApiError> {
     server.accepts_work()?;
-    let model = server.worker.model()?;
+    server.worker.model()?;
     let mut parameters = Parameters::from_query(request.uri())?;
     let files = read_in_time(server, request, form, &mut parameters, started).await?;
     let mut options = parameters.into_options();
     options.catalogue = options.catalogue.or_else(|| server.config.catalogue.clone());
-    model.options_check.check(&options)?;
+    // Of the model that is there now: a form may take its time, and must not hold on to one that was replaced.
+    server.worker.model()?.options_check.check(&options)?;
     Ok((files, options))
 }
 

@@ -69,6 +69,8 @@ async fn without_a_key_nothing_but_pages_and_probes_is_answered() {
         (Method::GET, "/performance-stats"),
         (Method::GET, "/intents"),
         (Method::GET, "/model-info"),
+        (Method::GET, "/admin/models"),
+        (Method::POST, "/admin/models"),
     ] {
         let request = || Request::builder().method(method.clone()).uri(path).body(Body::empty()).unwrap();
         shop.send(request()).await.is_error(401, "missing_key");
@@ -169,6 +171,7 @@ async fn what_cannot_be_minted_is_refused() {
     for wanted in [
         json!({"scopes": []}),
         json!({"scopes": ["operate"]}),
+        json!({"scopes": ["admin"]}),
         json!({"expires_in": 0}),
         json!({"expires_in": 86_401}),
         json!({"origin": "*"}),

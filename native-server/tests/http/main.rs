@@ -11,6 +11,7 @@ mod catalogue;
 mod files;
 mod metrics;
 mod openai;
+mod reload;
 mod routes;
 mod socket;
 mod support;

@@ -55,7 +55,8 @@ impl Control {
         self.opened.notify_all();
     }
 
-    fn wait(&self) {
+    /// Waits until somebody opens.
+    pub(crate) fn wait(&self) {
         let open = self.open.lock().unwrap();
         let limit = Duration::from_secs(20);
         let (_open, waited) = self.opened.wait_timeout_while(open, limit, |open| !*open).unwrap();
@@ -68,20 +69,45 @@ pub(crate) struct TestEngine {
     control: Arc<Control>,
     info: ModelInfo,
     intents: Vec<IntentInfo>,
+    /// What a loud clip asks for, by this engine.
+    command: String,
 }
 
 impl TestEngine {
     /// It hears intents (`multi`), or has them from the words.
     pub(crate) fn new(control: Arc<Control>, task: Task) -> Self {
-        let intent = |id, intent: &str, risk| IntentInfo {
-            id,
-            intent: intent.to_owned(),
-            means: Some(format!("the customer wants {intent}")),
-            risk,
-            slots: vec!["quantity".to_owned()],
+        let intents = vec![intent_info(0, "go_home", Risk::None), intent_info(1, "add_to_cart", Risk::Undo)];
+        let info = ModelInfo { task, ..model_info(&intents) };
+        Self { control, info, intents, command: "add_to_cart".to_owned() }
+    }
+
+    /// Another mind in the same model: it says the same of itself.
+    pub(crate) fn answering(self, command: &str) -> Self {
+        Self { command: command.to_owned(), ..self }
+    }
+
+    /// Another model: of another name, for other labels.
+    pub(crate) fn named(self, name: &str, command: &str) -> Self {
+        let intents = vec![intent_info(0, "call_help", Risk::None), intent_info(1, command, Risk::Undo)];
+        let info = ModelInfo {
+            name: name.to_owned(),
+            model_type: format!("whisper_{name}"),
+            task: self.info.task,
+            ..model_info(&intents)
         };
-        let intents = vec![intent(0, "go_home", Risk::None), intent(1, "add_to_cart", Risk::Undo)];
-        Self { control, info: ModelInfo { task, ..model_info(&intents) }, intents }
+        Self { info, intents, ..self.answering(command) }
+    }
+
+    fn recognition(&self, waveform: &Waveform, options: &RecognizeOptions) -> Recognition {
+        let mut recognition = recognition(waveform, options);
+        recognition.model_type.clone_from(&self.info.model_type);
+        for prediction in &mut recognition.top_predictions {
+            prediction.intent.clone_from(&self.command);
+        }
+        if recognition.accepted {
+            recognition.intent.clone_from(&self.command);
+        }
+        recognition
     }
 }
 
@@ -94,7 +120,7 @@ impl Engine for TestEngine {
             Some(FAIL) => return Err(Error::Device { stage: "encoder" }),
             _ => {}
         }
-        Ok(recognition(waveform, options))
+        Ok(self.recognition(waveform, options))
     }
 
     fn recognize_all(&self, clips: &[(&Waveform, &RecognizeOptions)]) -> Vec<Result<Recognition>> {
@@ -142,6 +168,16 @@ impl Engine for TestEngine {
                 Some(other) => Err(Error::UnsupportedLanguage { language: other.chars().take(16).collect() }),
             }
         })
+    }
+}
+
+fn intent_info(id: usize, intent: &str, risk: Risk) -> IntentInfo {
+    IntentInfo {
+        id,
+        intent: intent.to_owned(),
+        means: Some(format!("the customer wants {intent}")),
+        risk,
+        slots: vec!["quantity".to_owned()],
     }
 }
 
