@@ -6,11 +6,12 @@
 
 mod common;
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use common::{Loaded, block_on, bytes_of, clip, copy_of, golden, hugging_face_folder, json, refused, set, write};
 use okyeame_core::audio::{LogMelExtractor, Waveform};
-use okyeame_core::decoding::{SpeechModel, TranscribeOptions, decode_window};
+use okyeame_core::decoding::{DecodeOptions, Segment, SpeechModel, TranscribeOptions, decode_window};
 use okyeame_core::intent::built_in;
 use okyeame_core::recognizer::LoadOptions;
 use okyeame_core::tokenizer::SpeechTask;
@@ -355,6 +356,37 @@ fn twi_is_decoded_with_the_language_that_a_checkpoint_names() {
     assert!(recognizer.info().languages.contains(&"tw".to_owned()));
     let got = recognize(&recognizer, &samples, &RecognizeOptions::default());
     assert_eq!(got.whisper_info.decode_language.as_deref(), Some("tw"));
+}
+
+/// What is said window by window is what is said in the end, and whoever has heard enough ends the work.
+#[test]
+fn a_long_recording_is_told_in_pieces() {
+    let audio = clip("tw_go_cart");
+    // Of both kinds: windows of one second, and a CTC model that hears everything at once.
+    for (folder, in_windows) in [("tiny-2", true), ("wav2vec2-base", false)] {
+        let recognizer = load(&golden(folder)).unwrap();
+        // Not drawn by lot: the same each time.
+        let decode = DecodeOptions { temperatures: vec![0.0], ..DecodeOptions::default() };
+        let options = TranscribeOptions { decode, ..TranscribeOptions::default() };
+        let whole = block_on(recognizer.transcribe(&audio, None, &options)).unwrap();
+        let mut pieces = Vec::new();
+        let mut keep = |segments: &[Segment]| -> ControlFlow<()> {
+            pieces.push(segments.to_vec());
+            ControlFlow::Continue(())
+        };
+        let told = block_on(recognizer.transcribe_in_pieces(&audio, None, &options, &mut keep)).unwrap();
+        assert_eq!((&told.text, &told.segments), (&whole.text, &whole.segments), "{folder}");
+        assert_eq!(pieces.concat(), whole.segments, "{folder}");
+        assert_eq!(pieces.len() > 1, in_windows, "{folder}: {} windows", pieces.len());
+
+        let mut n_calls = 0;
+        let mut enough = |_: &[Segment]| -> ControlFlow<()> {
+            n_calls += 1;
+            ControlFlow::Break(())
+        };
+        let cut = block_on(recognizer.transcribe_in_pieces(&audio, None, &options, &mut enough)).unwrap();
+        assert_eq!((n_calls, &cut.segments), (1, &pieces[0]), "{folder}");
+    }
 }
 
 /// Without alignment heads, or with another model's, there are word times all the same.

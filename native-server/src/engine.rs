@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use okyeame_core::audio::Waveform;
-use okyeame_core::decoding::{DecodeOptions, SpeechTask, TranscribeOptions, Transcript};
+use okyeame_core::decoding::{DecodeOptions, OnSegments, SpeechTask, TranscribeOptions, Transcript, go_on};
 use okyeame_core::{IntentInfo, ModelInfo, Recognition, RecognizeOptions, Recognizer, Result};
 
 /// Holds options against what the model can do, without the model: it is called before queueing.
@@ -81,6 +81,22 @@ pub trait Engine: Send + Sync {
     /// What the core says, also for a model that writes no words.
     fn transcribe(&self, waveform: &Waveform, asked: &AskedWords) -> Result<Transcript>;
 
+    /// As [`Self::transcribe`]; tells the segments of each window once they are certain, and ends where it is told to.
+    ///
+    /// # Errors
+    /// As [`Self::transcribe`].
+    fn transcribe_in_pieces(
+        &self,
+        waveform: &Waveform,
+        asked: &AskedWords,
+        on_segments: &mut OnSegments<'_>,
+    ) -> Result<Transcript> {
+        let transcript = self.transcribe(waveform, asked)?;
+        // It ends here either way.
+        let _ = on_segments(&transcript.segments);
+        Ok(transcript)
+    }
+
     /// What the model is.
     fn info(&self) -> &ModelInfo;
 
@@ -113,6 +129,15 @@ impl Engine for Recognizer {
     }
 
     fn transcribe(&self, waveform: &Waveform, asked: &AskedWords) -> Result<Transcript> {
+        Engine::transcribe_in_pieces(self, waveform, asked, &mut go_on)
+    }
+
+    fn transcribe_in_pieces(
+        &self,
+        waveform: &Waveform,
+        asked: &AskedWords,
+        on_segments: &mut OnSegments<'_>,
+    ) -> Result<Transcript> {
         let prompt = asked.prompt.as_deref().map(|text| self.prompt_tokens(text)).transpose()?.unwrap_or_default();
         let defaults = DecodeOptions::default();
         let options = TranscribeOptions {
@@ -130,7 +155,7 @@ impl Engine for Recognizer {
             ..TranscribeOptions::default()
         };
         let language = asked.language.as_deref().or(Some("auto"));
-        block_on_pool(Recognizer::transcribe(self, waveform, language, &options))
+        block_on_pool(Recognizer::transcribe_in_pieces(self, waveform, language, &options, on_segments))
     }
 
     fn info(&self) -> &ModelInfo {

@@ -26,6 +26,11 @@ pub(crate) fn current() -> String {
     CURRENT.try_with(Clone::clone).unwrap_or_default()
 }
 
+/// Does something for a request outside of its task: an answer's body is made after the layers are done.
+pub(crate) fn within<T>(id: String, work: impl FnOnce() -> T) -> T {
+    CURRENT.sync_scope(id, work)
+}
+
 /// Gives the request its id, runs it, echoes the id and logs one line.
 pub(crate) async fn layer(request: Request, next: Next) -> Response {
     let id = accepted(request.headers()).unwrap_or_else(|| Uuid::new_v4().to_string());

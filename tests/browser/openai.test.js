@@ -32,6 +32,26 @@ test("Node: every format", async () => {
   assert.equal(verbose.words.map(({ word }) => word).join(" ").toLowerCase().replace(/[^a-z]/g, ""), text.toLowerCase().replace(/[^a-z]/g, ""));
 });
 
+test("Node: a stream says in pieces what is said in one", async () => {
+  for (const [name, least] of [["en_short", 1], ["en_long", 2]]) {
+    const ask = (options) => create({ file: createReadStream(clip(name)), ...options });
+    const { text } = await ask({});
+    const events = [];
+    for await (const event of await ask({ stream: true })) events.push(event);
+    assert.deepEqual(events.pop(), { type: "transcript.text.done", text });
+    assert.ok(events.length >= least, `${name}: ${events.length} pieces`);
+    for (const { type } of events) assert.equal(type, "transcript.text.delta");
+    assert.equal(events.map(({ delta }) => delta).join(""), text);
+  }
+  // Who has heard enough goes; the next one is served.
+  for await (const event of await create({ file: createReadStream(clip("en_long")), stream: true })) {
+    assert.equal(event.type, "transcript.text.delta");
+    break;
+  }
+  await assert.rejects(create({ stream: true, response_format: "srt" }), (error) => error instanceof OpenAI.UnprocessableEntityError && /response_format/.test(error.message));
+  assert.match((await create({})).text, /\w+ \w+/);
+});
+
 test("Node: translations, models, a prompt, and errors as its classes", async () => {
   assert.ok(typeof (await client.audio.translations.create({ file: createReadStream(clip("tw_cart")), model: "whisper-1" })).text === "string");
   assert.ok((await client.models.list()).data.some(({ id }) => id === "whisper-1"));
@@ -60,6 +80,10 @@ assert ask(response_format="srt").startswith("1\\n00:00:0")
 assert ask(response_format="vtt").startswith("WEBVTT")
 verbose = ask(response_format="verbose_json", timestamp_granularities=["word", "segment"])
 assert verbose.text == text and verbose.words[0].start >= 0 and verbose.segments[0].id == 0 and verbose.segments[0].seek == 0
+events = list(ask(stream=True))
+assert events[-1].type == "transcript.text.done" and events[-1].text == text, events
+assert {event.type for event in events[:-1]} == {"transcript.text.delta"}
+assert "".join(event.delta for event in events[:-1]) == text
 assert "whisper-1" in [model.id for model in client.models.list()]
 try:
     client.audio.transcriptions.create(file=("x.wav", b"no sound"), model="whisper-1")

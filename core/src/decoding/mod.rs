@@ -21,7 +21,7 @@ pub mod word_timing;
 
 use crate::error::Result;
 pub use crate::tokenizer::SpeechTask;
-pub use transcribe::{Segment, TranscribeOptions, Transcript, transcribe};
+pub use transcribe::{OnSegments, Segment, TranscribeOptions, Transcript, go_on, transcribe, transcribe_in_pieces};
 pub use window::{DecodeOptions, DecodeResult, decode_window};
 pub use word_timing::Word;
 

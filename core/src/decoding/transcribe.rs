@@ -3,6 +3,8 @@
 //! Follows `openai/whisper` `transcribe.py`. Audio that fits one window is padded as a waveform (as
 //! `transformers` does); longer audio is one spectrogram, cut into windows, the last padded with zeros.
 
+use std::ops::ControlFlow;
+
 use super::SpeechModel;
 use super::timestamps::split_segments;
 use super::window::{DecodeOptions, DecodeResult, decode_window};
@@ -72,6 +74,14 @@ impl Transcript {
     }
 }
 
+/// Told the segments of each window once they are certain, none for a window of silence; says whether to go on.
+pub type OnSegments<'a> = dyn FnMut(&[Segment]) -> ControlFlow<()> + Send + 'a;
+
+/// The [`OnSegments`] of whoever waits for the whole.
+pub fn go_on(_: &[Segment]) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
 /// Transcribes a waveform.
 ///
 /// `n_frames` is the number of mel frames of the model's full window.
@@ -85,6 +95,23 @@ pub async fn transcribe<M: SpeechModel>(
     n_frames: usize,
     audio: &Waveform,
     options: &TranscribeOptions,
+) -> Result<Transcript> {
+    transcribe_in_pieces(model, tokenizer, extractor, n_frames, audio, options, &mut go_on).await
+}
+
+/// As [`transcribe`], window by window: tokens of a window that is being decoded are not certain, since it may be decoded
+/// again at a higher temperature. Where `on_segments` says so it ends, with what it has.
+///
+/// # Errors
+/// As [`transcribe`].
+pub async fn transcribe_in_pieces<M: SpeechModel>(
+    model: &M,
+    tokenizer: &Tokenizer,
+    extractor: &LogMelExtractor,
+    n_frames: usize,
+    audio: &Waveform,
+    options: &TranscribeOptions,
+    on_segments: &mut OnSegments<'_>,
 ) -> Result<Transcript> {
     let samples = audio.samples();
     let mut decode = options.decode.clone();
@@ -127,8 +154,12 @@ pub async fn transcribe<M: SpeechModel>(
             previous.clear();
         }
         let heard = Heard { window: &window, result: &result, offset_s, frames };
+        let before = transcript.segments.len();
         add(model, tokenizer, heard, segments, options, &mut transcript).await?;
         transcript.decoder_ms += started.elapsed().as_secs_f64() * 1e3;
+        if on_segments(&transcript.segments[before..]).is_break() {
+            break;
+        }
         // Always forward: a timestamp of zero must not hold the loop.
         seek += ((advance_s * frames_per_s()).round() as usize).clamp(1, frames.max(1));
     }

@@ -32,7 +32,7 @@ pub use command_encoder::CommandEncoder;
 pub use load::LoadOptions;
 
 use crate::audio::{HOP_LENGTH, SAMPLE_RATE_HZ, SpeechSpan, Waveform, find_speech};
-use crate::decoding::{TranscribeOptions, Transcript};
+use crate::decoding::{OnSegments, TranscribeOptions, Transcript, go_on};
 use crate::device::Compute;
 use crate::error::{Error, Result};
 use crate::intent::calibration::softmax;
@@ -352,8 +352,23 @@ impl Recognizer {
         language: Option<&str>,
         options: &TranscribeOptions,
     ) -> Result<Transcript> {
+        self.transcribe_in_pieces(audio, language, options, &mut go_on).await
+    }
+
+    /// As [`Self::transcribe`]; `on_segments` is told each window's segments once they are certain, and ends the work where
+    /// it says so.
+    ///
+    /// # Errors
+    /// As [`Self::transcribe`].
+    pub async fn transcribe_in_pieces(
+        &self,
+        audio: &Waveform,
+        language: Option<&str>,
+        options: &TranscribeOptions,
+        on_segments: &mut OnSegments<'_>,
+    ) -> Result<Transcript> {
         let language = self.options_check().language(language)?;
-        self.transcriber()?.transcribe(audio, &language, options).await
+        self.transcriber()?.transcribe(audio, &language, options, on_segments).await
     }
 
     /// A text as the tokens of [`crate::decoding::DecodeOptions::prompt`]: what came before, or how names are spelt. None

@@ -4,7 +4,10 @@ use web_time::Instant;
 
 use super::{RecognizeOptions, ms_since};
 use crate::audio::{HOP_LENGTH, LogMelExtractor, Waveform};
-use crate::decoding::{DecodeOptions, Segment, SpeechModel, TranscribeOptions, Transcript, decode_window, transcribe};
+use crate::decoding::{
+    DecodeOptions, OnSegments, Segment, SpeechModel, TranscribeOptions, Transcript, decode_window, transcribe,
+    transcribe_in_pieces,
+};
 use crate::error::Result;
 use crate::language::{DEFAULT_LANGUAGE, SpeechLanguage};
 use crate::recognition::TimingsMs;
@@ -55,15 +58,16 @@ impl Transcriber {
         }
     }
 
-    /// The words of a recording of any length, with their times.
+    /// The words of a recording of any length, with their times, and window by window to whoever waits for them.
     pub(super) async fn transcribe(
         &self,
         audio: &Waveform,
         language: &SpeechLanguage,
         options: &TranscribeOptions,
+        on_segments: &mut OnSegments<'_>,
     ) -> Result<Transcript> {
         match self {
-            Self::Whisper(whisper) => whisper.transcribe(audio, language, options).await,
+            Self::Whisper(whisper) => whisper.transcribe(audio, language, options, on_segments).await,
             Self::Wav2Vec2 { model, .. } => {
                 let heard = model.transcribe(audio.samples(), options.decode.beam_size).await?;
                 // A CTC model has no segments of its own: the words from the first to the last are one.
@@ -79,10 +83,13 @@ impl Transcriber {
                     temperature: 0.0,
                     words: if options.word_timestamps { heard.words.clone() } else { Vec::new() },
                 });
+                let segments: Vec<Segment> = segment.into_iter().collect();
+                // It ends here either way.
+                let _ = on_segments(&segments);
                 Ok(Transcript {
                     text: heard.text,
                     language: None,
-                    segments: segment.into_iter().collect(),
+                    segments,
                     encoder_ms: heard.encoder_ms,
                     decoder_ms: heard.decoder_ms,
                 })
@@ -114,6 +121,7 @@ impl WhisperTranscriber {
         audio: &Waveform,
         language: &SpeechLanguage,
         options: &TranscribeOptions,
+        on_segments: &mut OnSegments<'_>,
     ) -> Result<Transcript> {
         let mut options = options.clone();
         let base = self.decode_options(self.decode_languages(language).first().copied().flatten());
@@ -122,7 +130,8 @@ impl WhisperTranscriber {
         options.decode.begin_suppress = base.begin_suppress;
         options.decode.max_initial_timestamp_index = base.max_initial_timestamp_index;
         let n_frames = self.model.whisper.config.n_frames();
-        transcribe(&self.model, &self.tokenizer, &self.extractor, n_frames, audio, &options).await
+        let (model, tokenizer, extractor) = (&self.model, &self.tokenizer, &self.extractor);
+        transcribe_in_pieces(model, tokenizer, extractor, n_frames, audio, &options, on_segments).await
     }
 
     fn decode_options(&self, language: Option<&str>) -> DecodeOptions {

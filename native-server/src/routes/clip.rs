@@ -36,17 +36,26 @@ pub(crate) async fn recognize(
     counted(server, started, |recognition: &Recognition| recognition.cached, work).await
 }
 
-/// Work within the server's time limit, counted from `started`, and in the statistics.
+/// Work within the server's time limit, counted from `started`.
+pub(super) async fn in_time<T>(
+    server: &Server,
+    started: Instant,
+    work: impl Future<Output = Result<T, ApiError>>,
+) -> Result<T, ApiError> {
+    let deadline = tokio::time::Instant::from_std(started + server.config.request_timeout());
+    tokio::time::timeout_at(deadline, work)
+        .await
+        .unwrap_or(Err(ApiError::Timeout { limit_s: server.config.request_timeout_s }))
+}
+
+/// Work [`in_time`], and in the statistics.
 pub(super) async fn counted<T>(
     server: &Server,
     started: Instant,
     is_cached: impl Fn(&T) -> bool,
     work: impl Future<Output = Result<T, ApiError>>,
 ) -> Result<T, ApiError> {
-    let deadline = tokio::time::Instant::from_std(started + server.config.request_timeout());
-    let answer = tokio::time::timeout_at(deadline, work)
-        .await
-        .unwrap_or(Err(ApiError::Timeout { limit_s: server.config.request_timeout_s }));
+    let answer = in_time(server, started, work).await;
     match &answer {
         Ok(answer) => server.stats.succeeded(started.elapsed(), is_cached(answer)),
         Err(_) => server.stats.failed(),

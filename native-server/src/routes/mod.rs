@@ -1,7 +1,8 @@
 //! The HTTP routes. One file for each thing that a client asks for.
 //!
 //! Read in this order: [`intent`] (one clip, the main job), [`upload`] (how a form becomes clips and
-//! parameters), [`clip`] (how a clip becomes an answer), [`batch`], [`text`], [`openai`] (transcripts), [`files`], [`admin`]
+//! parameters), [`clip`] (how a clip becomes an answer), [`batch`], [`text`], [`openai`] and [`openai_stream`]
+//! (transcripts), [`files`], [`admin`]
 //! (another model); the rest only reports.
 
 pub(crate) mod admin;
@@ -12,6 +13,7 @@ pub(crate) mod health;
 pub(crate) mod intent;
 pub(crate) mod intents;
 pub(crate) mod openai;
+mod openai_stream;
 pub(crate) mod page;
 pub(crate) mod stats;
 pub(crate) mod text;

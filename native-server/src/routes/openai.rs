@@ -3,7 +3,8 @@
 //!
 //! Follows OpenAI's API reference (audio, 2025) for fields and answers, and `whisper/utils.py` (v20240930) for SRT and VTT.
 //! Errors carry OpenAI's `error` object beside this server's own fields. Deviations: `model` may be `whisper-1`, `default` or
-//! the name of the model that is served; `language` also takes `tw`; languages are named by code. Not done: `stream=true`.
+//! the name of the model that is served; `language` also takes `tw`; languages are named by code. `stream=true` is
+//! in [`super::openai_stream`].
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use crate::error::ApiError;
 use crate::inference_worker::{Answered, LoadedModel};
 use crate::queue::{Admission, Lane};
 use crate::routes::clip;
+use crate::routes::openai_stream;
 use crate::routes::upload::{self, Form, out_of_range};
 use crate::state::Server;
 
@@ -55,6 +57,15 @@ struct Asked {
     format: Format,
     /// Whether `verbose_json` lists segments; it does unless only words were asked for.
     segments: bool,
+    /// Whether the text is wanted in pieces, as it is found.
+    stream: bool,
+}
+
+/// An answer.
+enum Reply {
+    Whole(Response),
+    /// Its text is still to come.
+    InPieces(Response),
 }
 
 /// Writes down what is said.
@@ -78,23 +89,42 @@ pub(crate) async fn models(State(server): State<Arc<Server>>) -> Result<Json<Val
     Ok(Json(json!({"object": "list", "data": ids.map(card).collect::<Vec<_>>()})))
 }
 
-async fn answer(server: &Server, request: Request, route: &'static str, translate: bool) -> Result<Response, ApiError> {
+async fn answer(
+    server: &Arc<Server>,
+    request: Request,
+    route: &'static str,
+    translate: bool,
+) -> Result<Response, ApiError> {
     let started = Instant::now();
-    clip::counted(server, started, |_| false, transcribe(server, request, route, translate, started)).await
+    match clip::in_time(server, started, transcribe(server, request, route, translate, started)).await {
+        Ok(Reply::Whole(response)) => {
+            server.stats.succeeded(started.elapsed(), false);
+            Ok(response)
+        }
+        // It is counted when it ends.
+        Ok(Reply::InPieces(response)) => Ok(response),
+        Err(error) => {
+            server.stats.failed();
+            Err(error)
+        }
+    }
 }
 
 async fn transcribe(
-    server: &Server,
+    server: &Arc<Server>,
     request: Request,
     route: &'static str,
     translate: bool,
     started: Instant,
-) -> Result<Response, ApiError> {
+) -> Result<Reply, ApiError> {
     let form = Form { field: "file", route, max_files: 1 };
     let (mut files, fields) = upload::read_fields(server, request, form, FIELDS, started).await?;
     let model = server.worker.model()?;
     let mut asked = read(&fields, &model)?;
     asked.words.translate = translate;
+    if asked.stream && translate {
+        return Err(out_of_range("stream", format!("false; only {TRANSCRIPTIONS} writes in pieces")));
+    }
     let check = RecognizeOptions { language: asked.words.language.clone(), ..RecognizeOptions::default() };
     model.options_check.check(&check)?;
     let bytes = files.swap_remove(0).bytes; // never empty
@@ -104,10 +134,13 @@ async fn transcribe(
     server.worker.check_room(Admission::Refuse)?;
     let (waveform, _) = clip::decode(server, bytes).await?;
     let duration_s = waveform.duration_s();
+    if asked.stream {
+        return openai_stream::begin(server, model, waveform, asked.words, started).await.map(Reply::InPieces);
+    }
     let words = asked.words.clone();
     let work = move |engine: &dyn Engine| engine.transcribe(&waveform, &words);
     let Answered { answer, .. } = server.worker.ask(&model, Lane::Words, duration_s, Admission::Refuse, work).await?;
-    Ok(written(&answer, &asked, duration_s))
+    Ok(Reply::Whole(written(&answer, &asked, duration_s)))
 }
 
 fn read(fields: &[(&'static str, String)], model: &LoadedModel) -> Result<Asked, ApiError> {
@@ -142,14 +175,15 @@ fn read(fields: &[(&'static str, String)], model: &LoadedModel) -> Result<Asked,
                 "segment" => wants_segments = true,
                 _ => return Err(out_of_range("timestamp_granularities[]", "word or segment".to_owned())),
             },
-            "stream" if value.eq_ignore_ascii_case("true") => {
-                return Err(out_of_range("stream", "false: this server writes a transcript in one piece".to_owned()));
-            }
+            "stream" => asked.stream = value.eq_ignore_ascii_case("true"),
             _ => {}
         }
     }
     if (wants_words || wants_segments) && asked.format != Format::VerboseJson {
         return Err(out_of_range("timestamp_granularities[]", "only with response_format=verbose_json".to_owned()));
+    }
+    if asked.stream && !matches!(asked.format, Format::Json | Format::Text) {
+        return Err(out_of_range("stream", "only with response_format=json or text".to_owned()));
     }
     asked.words.segment_times = !matches!(asked.format, Format::Json | Format::Text);
     asked.words.word_times = wants_words;
@@ -229,22 +263,27 @@ pub(crate) struct OpenAiError(ApiError);
 
 /// OpenAI's `error` object.
 #[derive(Debug, Serialize)]
-struct ErrorObject {
+pub(super) struct ErrorObject {
     message: String,
     r#type: &'static str,
     param: Option<String>,
     code: &'static str,
 }
 
+impl ErrorObject {
+    pub(super) fn of(error: &ApiError) -> Self {
+        Self {
+            message: error.detail(),
+            r#type: if error.status().is_server_error() { "server_error" } else { "invalid_request_error" },
+            param: None,
+            code: error.code(),
+        }
+    }
+}
+
 impl IntoResponse for OpenAiError {
     fn into_response(self) -> Response {
-        let status = self.0.status();
-        let error = ErrorObject {
-            message: self.0.detail(),
-            r#type: if status.is_server_error() { "server_error" } else { "invalid_request_error" },
-            param: None,
-            code: self.0.code(),
-        };
+        let error = ErrorObject::of(&self.0);
         self.0.response_with(|body| body["error"] = json!(error))
     }
 }

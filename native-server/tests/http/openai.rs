@@ -1,11 +1,14 @@
 //! OpenAI's audio API: fields, formats and errors. Its official clients meet the real server in tests/browser/openai.test.js.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
+use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::support::{Form, PANIC, Shop, tone};
+use crate::support::{FAIL, Form, PANIC, PANIC_LATER, Shop, WAIT, WAIT_LATER, tone};
 
 const ROUTE: &str = "/v1/audio/transcriptions";
 
@@ -71,7 +74,7 @@ async fn the_models_are_listed() {
 #[tokio::test]
 async fn what_is_wrong_is_said_as_both_apis_say_it() {
     let shop = Shop::open().await;
-    let cases: [(Form, u16, &str); 13] = [
+    let cases: [(Form, u16, &str); 18] = [
         (Form::new().text("model", b"whisper-1"), 400, "missing_file"),
         (Form::new().file("file", "a.wav", b"").text("model", b"whisper-1"), 400, "empty_audio"),
         (Form::new().file("file", "a.wav", b"this is not a sound file"), 415, "unsupported_audio"),
@@ -81,7 +84,12 @@ async fn what_is_wrong_is_said_as_both_apis_say_it() {
         (form().text("temperature", b"NaN"), 422, "invalid_parameter"),
         (form().text("temperature", b"1.5"), 422, "invalid_parameter"),
         (form().text("timestamp_granularities[]", b"word"), 422, "invalid_parameter"),
-        (form().text("stream", b"true"), 422, "invalid_parameter"),
+        (form().text("stream", b"true").text("response_format", b"srt"), 422, "invalid_parameter"),
+        (form().text("stream", b"true").text("response_format", b"vtt"), 422, "invalid_parameter"),
+        (form().text("stream", b"True").text("response_format", b"verbose_json"), 422, "invalid_parameter"),
+        (form().text("stream", b"true").text("language", PANIC.as_bytes()), 500, "internal_error"),
+        (form().text("stream", b"true").text("language", FAIL.as_bytes()), 500, "internal_error"),
+        (form().text("stream", b"true").text("language", b"klingon"), 422, "unsupported_language"),
         (form().text("language", b"klingon"), 422, "unsupported_language"),
         (form().text("prompt", &[b'a'; 5000]), 422, "invalid_parameter"),
         (form().text("language", PANIC.as_bytes()), 500, "internal_error"),
@@ -106,4 +114,121 @@ async fn a_transcript_waits_in_the_queue_as_everything_does() {
     let shop = Shop::with(|config| config.max_audio_s = 1.0).await;
     let long = Form::new().file("file", "a.wav", &tone(3.0)).text("model", b"default");
     assert_eq!(shop.send(long.post(ROUTE)).await.status, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+/// Several windows.
+fn long() -> Form {
+    Form::new().file("file", "a.wav", &tone(4.5)).text("model", b"whisper-1")
+}
+
+/// The events of a stream, each one JSON.
+fn events(text: &str) -> Vec<Value> {
+    assert!(text.is_empty() || text.ends_with("\n\n"), "{text:?}");
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with(':'));
+    lines.map(|line| serde_json::from_str(line.strip_prefix("data: ").unwrap()).unwrap()).collect()
+}
+
+/// What an event that is not the last one adds.
+#[track_caller]
+fn delta(event: &Value) -> &str {
+    assert_eq!(event["type"], "transcript.text.delta", "{event}");
+    event["delta"].as_str().unwrap()
+}
+
+#[tokio::test]
+async fn a_stream_says_in_pieces_what_is_said_in_one() {
+    let shop = Shop::open().await;
+    for (format, form) in [("json", long()), ("text", long()), ("json", form())] {
+        let form = form.text("response_format", format.as_bytes());
+        let (_, _, whole) = text(&shop, form.clone().text("stream", b"false")).await;
+        let whole = match serde_json::from_str::<Value>(&whole) {
+            Ok(json) => json["text"].as_str().unwrap().to_owned(),
+            Err(_) => whole.trim_end_matches('\n').to_owned(),
+        };
+        let (status, kind, body) = text(&shop, form.text("stream", b"true")).await;
+        assert_eq!((status, kind.as_str()), (StatusCode::OK, "text/event-stream"));
+        let events = events(&body);
+        let (done, deltas) = events.split_last().unwrap();
+        assert_eq!(done, &json!({"type": "transcript.text.done", "text": whole}));
+        assert_eq!(deltas.iter().map(delta).collect::<String>(), whole);
+        assert!(deltas.iter().all(|event| !delta(event).is_empty()));
+    }
+    // Of four windows with words, perhaps the last ones together: they were there before anybody looked.
+    let (_, _, body) = text(&shop, long().text("stream", b"true")).await;
+    assert!(body.contains("Kɔ cart na 1.  na 3.  na 4."), "{body}");
+    let counted = shop.get("/performance-stats").await.json;
+    assert_eq!(counted["performance_metrics"]["successful_requests"], 7, "{counted}");
+}
+
+#[tokio::test]
+async fn the_first_words_come_before_the_last_are_found() {
+    let shop = Shop::open().await;
+    let request = long().text("stream", b"true").text("language", WAIT_LATER.as_bytes()).post(ROUTE);
+    let mut body = shop.app.clone().oneshot(request).await.unwrap().into_body();
+    let frame = tokio::time::timeout(Duration::from_secs(10), body.frame()).await.unwrap().unwrap().unwrap();
+    let first = events(std::str::from_utf8(frame.data_ref().unwrap()).unwrap());
+    assert_eq!(first.iter().map(delta).collect::<Vec<_>>(), ["Kɔ cart"]);
+    assert_eq!(shop.control.windows(), 1, "the second window is still to be decoded");
+    shop.control.open();
+    let rest = body.collect().await.unwrap().to_bytes();
+    let rest = events(std::str::from_utf8(&rest).unwrap());
+    assert_eq!(rest.last().unwrap()["text"], "Kɔ cart na 1.  na 3.  na 4.");
+}
+
+#[tokio::test]
+async fn a_client_that_goes_ends_the_work_between_windows() {
+    let shop = Shop::open().await;
+    let request = long().text("stream", b"true").text("language", WAIT_LATER.as_bytes()).post(ROUTE);
+    let mut body = shop.app.clone().oneshot(request).await.unwrap().into_body();
+    assert!(tokio::time::timeout(Duration::from_secs(10), body.frame()).await.unwrap().is_some());
+    drop(body);
+    shop.control.open();
+    // In the same lane, so behind it.
+    shop.still_answers().await;
+    assert_eq!(shop.control.windows(), 2, "the window that was being decoded, and no more");
+}
+
+#[tokio::test]
+async fn what_goes_wrong_later_is_an_event() {
+    let shop = Shop::with(|config| config.request_timeout_s = 2.0).await;
+    for (language, code) in [(PANIC_LATER, "internal_error"), (WAIT_LATER, "timeout")] {
+        let form = long().text("stream", b"true").text("language", language.as_bytes());
+        let (status, _, body) = text(&shop, form).await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(!body.contains("secret"), "{body}");
+        let events = events(&body);
+        let (error, deltas) = events.split_last().unwrap();
+        assert_eq!(deltas.iter().map(delta).collect::<Vec<_>>(), ["Kɔ cart"]);
+        assert_eq!((&error["type"], &error["error"]["code"]), (&json!("error"), &json!(code)), "{error}");
+        assert!(error["error"]["message"].as_str().unwrap().len() > 10);
+        assert!(!error["request_id"].as_str().unwrap().is_empty(), "{error}");
+    }
+    let counted = shop.get("/performance-stats").await.json;
+    assert_eq!(counted["performance_metrics"]["failed_requests"], 2, "{counted}");
+    let metrics = shop.get("/metrics").await.text;
+    assert!(metrics.contains("okyeame_errors_total{code=\"timeout\"} 1\n"), "{metrics}");
+    shop.control.open();
+}
+
+#[tokio::test]
+async fn a_stream_waits_its_turn_and_is_refused_as_everything_is() {
+    let shop = Shop::with(|config| config.queue_len = 1).await;
+    let stream = || form().text("stream", b"true");
+    let running = shop.start(stream().text("language", WAIT.as_bytes()).post(ROUTE));
+    shop.until_started(1).await;
+    let queued = shop.start(stream().post(ROUTE));
+    shop.until_queued(1).await;
+    let refused = shop.send(stream().post(ROUTE)).await;
+    assert_eq!((refused.status.as_u16(), &refused.json["error"]["code"]), (429, &json!("overloaded")));
+    assert!(refused.headers.contains_key(header::RETRY_AFTER));
+    // Who goes while it waits is never worked for.
+    queued.abort();
+    shop.until_queued(0).await;
+    shop.control.open();
+    assert!(running.await.unwrap().text.contains("transcript.text.done"));
+    assert_eq!(shop.control.windows(), 1);
+
+    let translation = stream().post("/v1/audio/translations");
+    let refused = shop.send(translation).await;
+    assert_eq!((refused.status.as_u16(), &refused.json["code"]), (422, &json!("invalid_parameter")));
 }

@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use okyeame_core::audio::Waveform;
-use okyeame_core::decoding::{Segment, Transcript, Word};
+use okyeame_core::decoding::{OnSegments, Segment, Transcript, Word, go_on};
 use okyeame_core::{
     Error, IntentInfo, IntentSource, ModelInfo, Prediction, Recognition, RecognizeOptions, Rejection, Result, Risk,
     RunInfo, RunWhere, Task, TimingsMs, WhisperInfo,
@@ -27,6 +27,10 @@ pub(crate) const WAIT: &str = "x-wait";
 pub(crate) const PANIC: &str = "x-panic";
 /// The engine's device fails.
 pub(crate) const FAIL: &str = "x-fail";
+/// The engine waits at the gate behind the first window of a transcript.
+pub(crate) const WAIT_LATER: &str = "x-wait-later";
+/// The engine panics there.
+pub(crate) const PANIC_LATER: &str = "x-panic-later";
 
 /// What a test sees of the engine, and holds it by.
 #[derive(Default)]
@@ -36,6 +40,7 @@ pub(crate) struct Control {
     started: AtomicUsize,
     /// Clips of each pass.
     passes: Mutex<Vec<usize>>,
+    windows: AtomicUsize,
 }
 
 impl Control {
@@ -47,6 +52,11 @@ impl Control {
     /// How many clips each pass through the engine had, from the first after the warm-up on.
     pub(crate) fn passes(&self) -> Vec<usize> {
         self.passes.lock().unwrap().clone()
+    }
+
+    /// Windows of transcripts that were decoded.
+    pub(crate) fn windows(&self) -> usize {
+        self.windows.load(Ordering::SeqCst)
     }
 
     /// Lets everything through that waits, now and later.
@@ -135,19 +145,45 @@ impl Engine for TestEngine {
     }
 
     fn transcribe(&self, waveform: &Waveform, asked: &AskedWords) -> Result<Transcript> {
+        self.transcribe_in_pieces(waveform, asked, &mut go_on)
+    }
+
+    /// A window is a second; nobody speaks in the third one.
+    fn transcribe_in_pieces(
+        &self,
+        waveform: &Waveform,
+        asked: &AskedWords,
+        on_segments: &mut OnSegments<'_>,
+    ) -> Result<Transcript> {
         let language = asked.language.clone();
         self.recognize(waveform, &RecognizeOptions { language: language.clone(), ..RecognizeOptions::default() })?;
         let word = |text: &str, start_s, end_s| Word::new(text, start_s, end_s);
         let words = if asked.word_times { vec![word(" Kɔ", 0.0, 0.2), word(" cart", 0.2, 0.5)] } else { Vec::new() };
         let text = format!(" Kɔ cart{}", asked.prompt.as_deref().unwrap_or_default());
-        let end_s = waveform.duration_s();
-        let segment = Segment { end_s, text: text.clone(), tokens: vec![7], words, ..Segment::default() };
-        Ok(Transcript {
-            text,
-            language: Some(language.unwrap_or_else(|| "en".to_owned())),
-            segments: vec![segment],
-            ..Transcript::default()
-        })
+        let mut first = Some(Segment { text, tokens: vec![7], words, ..Segment::default() });
+        let mut transcript =
+            Transcript { language: Some(language.clone().unwrap_or_else(|| "en".to_owned())), ..Transcript::default() };
+        for window in 0..waveform.duration_s().ceil().max(1.0) as usize {
+            match language.as_deref().filter(|_| window == 1) {
+                Some(WAIT_LATER) => self.control.wait(),
+                Some(PANIC_LATER) => panic!("the test engine panics at /secret/path"),
+                _ => {}
+            }
+            self.control.windows.fetch_add(1, Ordering::SeqCst);
+            let next = || Segment { text: format!(" na {window}. "), tokens: vec![8], ..Segment::default() };
+            let mut segment = first.take().unwrap_or_else(next);
+            segment.start_s = window as f64;
+            segment.end_s = waveform.duration_s().min(window as f64 + 1.0);
+            let before = transcript.segments.len();
+            if window != 2 {
+                transcript.text.push_str(&segment.text);
+                transcript.segments.push(segment);
+            }
+            if on_segments(&transcript.segments[before..]).is_break() {
+                break;
+            }
+        }
+        Ok(transcript)
     }
 
     fn info(&self) -> &ModelInfo {
@@ -164,7 +200,7 @@ impl Engine for TestEngine {
                 return Err(Error::InvalidParameter { name: "top_k", allowed: "1 to 100".to_owned() });
             }
             match options.language.as_deref() {
-                None | Some("tw" | "en" | WAIT | PANIC | FAIL) => Ok(()),
+                None | Some("tw" | "en" | WAIT | PANIC | FAIL | WAIT_LATER | PANIC_LATER) => Ok(()),
                 Some(other) => Err(Error::UnsupportedLanguage { language: other.chars().take(16).collect() }),
             }
         })
