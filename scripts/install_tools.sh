@@ -13,6 +13,7 @@ BUILD=(cc=build-essential)
 MODEL=(python3=python3 python:ensurepip=python3-venv)
 DEMO_NICE_TO_HAVE=(espeak-ng=espeak-ng) # speaks the clip of the curl line that the demo prints
 TEST=(espeak-ng=espeak-ng)              # speaks the commands that the tests recognise
+TEST_NICE_TO_HAVE=(redis-server=redis-server) # a real one beside the one that the tests imitate
 BENCH=(espeak-ng=espeak-ng)             # speaks the clips that are measured
 LOAD=(espeak-ng=espeak-ng wrk=wrk)      # a server under load
 TRAIN=(espeak-ng=espeak-ng flite=flite) # speak the training corpus
@@ -95,6 +96,7 @@ case "${1:-test}" in
         ;;
     test)
         obtain NEEDED "${BUILD[@]}" "${MODEL[@]}" "${TEST[@]}"
+        obtain NICE "${TEST_NICE_TO_HAVE[@]}"
         cargo nextest --version >/dev/null 2>&1 ||
             echo "cargo-nextest is not here: the tests run with cargo test. (cargo install cargo-nextest --locked makes them faster.)"
         ;;

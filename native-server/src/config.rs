@@ -11,6 +11,7 @@ use okyeame_core::intent::catalogue::Catalogue;
 use crate::access::keys::ApiKey;
 use crate::access::tokens::TokenSecret;
 use crate::model_choice::ModelChoice;
+use crate::shared_cache::CacheUrl;
 use crate::tls::Tls;
 
 /// What `okyeame server` is told: where to listen, what to serve, and how much it takes on.
@@ -67,9 +68,11 @@ pub struct ServerConfig {
     pub store_audio: Option<PathBuf>,
     /// Bytes that this folder may hold.
     pub store_audio_bytes: u64,
-    /// Bytes of cached answers; 0 turns the cache off.
+    /// The Redis or Valkey where replicas share their answers; absent, each has its own alone.
+    pub cache: Option<CacheUrl>,
+    /// Bytes of cached answers in this process; 0 turns that cache off.
     pub cache_bytes: u64,
-    /// Seconds that a cached answer lives.
+    /// Seconds that a cached answer lives; 0 turns all caches off.
     pub cache_ttl_s: u64,
     /// Threads of the model's arithmetic, and clips decoded at once.
     pub threads: usize,
@@ -102,6 +105,7 @@ impl Default for ServerConfig {
             io_timeout_s: 10.0,
             store_audio: None,
             store_audio_bytes: 1024 * 1024 * 1024,
+            cache: None,
             cache_bytes: 64 * 1024 * 1024,
             cache_ttl_s: 3600,
             threads: available_threads(),

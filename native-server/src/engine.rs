@@ -107,7 +107,8 @@ pub trait Engine: Send + Sync {
     fn options_check(&self) -> CheckOptions;
 
     /// Names this model's answers in the cache. Two models that may answer differently must differ here: what the model says
-    /// of itself is enough for the first of a process, and one that takes its place gets a mark of its own beside it.
+    /// of itself is enough for the first of a process, and one that takes its place gets a mark of its own beside it. Where
+    /// processes share answers it is not: see `model_content`.
     fn fingerprint(&self) -> String {
         let info = serde_json::to_vec(self.info()).unwrap_or_default();
         blake3::hash(&info).to_hex().to_string()

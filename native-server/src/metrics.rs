@@ -20,6 +20,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::answer_cache::Level;
 use crate::error::ApiError;
 use crate::state::Server;
 
@@ -58,6 +59,11 @@ struct LookupLabel {
     result: &'static str,
 }
 
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CauseLabel {
+    cause: &'static str,
+}
+
 type Times<L> = Family<L, Histogram, fn() -> Histogram>;
 
 fn times<L: Clone + Hash + Eq>() -> Times<L> {
@@ -67,6 +73,20 @@ fn times<L: Clone + Hash + Eq>() -> Times<L> {
 /// The code of an error, for the layer that counts: [`ApiError`] leaves it in its response.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ErrorCode(pub(crate) &'static str);
+
+/// How a shared cache does. Clones count together.
+#[derive(Clone, Default)]
+pub(crate) struct SharedCacheMetrics {
+    failures: Family<CauseLabel, Counter>,
+    pub(crate) connected: Gauge,
+}
+
+impl SharedCacheMetrics {
+    /// A question that got no answer, or no use of one.
+    pub(crate) fn failure(&self, cause: &'static str) {
+        self.failures.get_or_create(&CauseLabel { cause }).inc();
+    }
+}
 
 /// Counts what is asked and answered.
 pub(crate) struct Metrics {
@@ -151,9 +171,27 @@ impl Metrics {
         }
     }
 
-    /// A look into the cache.
-    pub(crate) fn lookup(&self, hit: bool) {
-        self.lookups.get_or_create(&LookupLabel { result: if hit { "hit" } else { "miss" } }).inc();
+    /// A look into the cache, and where it found something.
+    pub(crate) fn lookup(&self, found: Option<Level>) {
+        let result = match found {
+            Some(Level::Local) => "local_hit",
+            Some(Level::Shared) => "shared_hit",
+            None => "miss",
+        };
+        self.lookups.get_or_create(&LookupLabel { result }).inc();
+    }
+
+    /// What a shared cache counts; without one, nothing of it is shown.
+    pub(crate) fn shared_cache(&mut self) -> SharedCacheMetrics {
+        let shared = SharedCacheMetrics::default();
+        let all = &mut self.registry;
+        all.register(
+            "shared_cache_failures",
+            "Questions to the shared cache that failed, by cause",
+            shared.failures.clone(),
+        );
+        all.register("shared_cache_connected", "1 with a connection to the shared cache", shared.connected.clone());
+        shared
     }
 
     /// An answer that is an error: a request's, or a file's of a batch that was answered otherwise.

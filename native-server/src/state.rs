@@ -16,6 +16,7 @@ use crate::error::ApiError;
 use crate::inference_worker::{Health, InferenceWorker, LoadedModel, Phase};
 use crate::metrics::Metrics;
 use crate::model_choice::ModelChoice;
+use crate::shared_cache::SharedCache;
 use crate::stats::Stats;
 
 /// A running server without its socket: hand it to [`crate::app`].
@@ -59,16 +60,19 @@ impl Server {
     where
         L: Fn(&ModelChoice) -> Result<Box<dyn Engine>> + Send + Sync + 'static,
     {
-        let metrics = Metrics::default();
+        let mut metrics = Metrics::default();
         let store = config
             .store_audio
             .as_deref()
             .map(|folder| AudioStore::open(folder, config.store_audio_bytes))
             .transpose()?;
+        let shared = config.cache.clone().filter(|_| config.cache_ttl_s > 0);
+        let shared =
+            shared.map(|url| SharedCache::new(url, AnswerCache::ttl(config.cache_ttl_s), metrics.shared_cache()));
         Ok(Arc::new(Self {
             access: Access::new(&config).map_err(io::Error::other)?,
             worker: InferenceWorker::spawn(&config, metrics.batch_sizes.clone(), loader)?,
-            cache: AnswerCache::new(config.cache_bytes, config.cache_ttl_s),
+            cache: AnswerCache::new(config.cache_bytes, config.cache_ttl_s).sharing(shared),
             store,
             stats: Stats::default(),
             metrics,

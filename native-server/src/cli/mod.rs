@@ -28,8 +28,11 @@ use okyeame_core::weights::folder::{ModelFolder, OpenOptions};
 
 use crate::access::keys::KeyError;
 use crate::config::available_threads;
+use crate::engine::Engine;
 use crate::memory;
 use crate::model_choice::{ModelChoice, TWI_SHOP};
+use crate::model_content::{self, Identified};
+use crate::shared_cache::CacheUrlError;
 use crate::tls::TlsError;
 
 const EXAMPLES: &str = "\
@@ -122,6 +125,9 @@ pub enum CliError {
     /// A certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The shared cache has no address.
+    #[error("--cache: {0}")]
+    Cache(#[from] CacheUrlError),
     /// The arithmetic's threads could not be started.
     #[error("the threads could not be started: {0}")]
     Threads(String),
@@ -269,19 +275,48 @@ fn load(choice: &ModelChoice, compute: &ComputeArgs) -> okyeame_core::Result<Rec
     Recognizer::from_folder(folder, LoadOptions { compute, task: choice.task() })
 }
 
+/// As [`load`], as the engine of a server, whose answers other processes may be given if it `shares` them.
+fn load_engine(choice: &ModelChoice, compute: &ComputeArgs, shares: bool) -> okyeame_core::Result<Box<dyn Engine>> {
+    if !shares {
+        return Ok(Box::new(load(choice, compute)?));
+    }
+    let compute = compute.choose()?;
+    let (folder, read_from) = open_from(choice)?;
+    memory::check(&folder)?;
+    let content = model_content::digest(choice, &read_from).map_err(|source| okyeame_core::Error::Io {
+        what: "reading the model, to know whose answers to share".to_owned(),
+        source,
+    })?;
+    let recognizer = Recognizer::from_folder(folder, LoadOptions { compute, task: choice.task() })?;
+    Ok(Box::new(Identified { recognizer, content }))
+}
+
 /// Finds a model's folder, fetching it if need be, and opens it.
 fn open(choice: &ModelChoice) -> okyeame_core::Result<ModelFolder> {
+    open_from(choice).map(|(folder, _)| folder)
+}
+
+/// As [`open`], with the folders that it was read from.
+fn open_from(choice: &ModelChoice) -> okyeame_core::Result<(ModelFolder, Vec<PathBuf>)> {
     let progress = progress::Progress::new();
     let options = OpenOptions { adapter: choice.adapter().map(str::to_owned) };
-    let mut find_base = |base: Option<&str>| choice.locate_base(base, &mut |event| progress.show(event));
+    let mut read_from = Vec::new();
+    let mut base_folder = None;
+    let mut find_base = |base: Option<&str>| {
+        let found = choice.locate_base(base, &mut |event| progress.show(event));
+        found.inspect(|base| base_folder = Some(base.folder.clone()))
+    };
     let folder = if choice.is_default() {
         ModelFolder::open_built_in(&TWI_SHOP, &options, &mut find_base)?
     } else {
         let folder: PathBuf = choice.locate(&mut |event| progress.show(event))?;
-        ModelFolder::open_with(&folder, &options, &mut find_base)?
+        let opened = ModelFolder::open_with(&folder, &options, &mut find_base)?;
+        read_from.push(folder);
+        opened
     };
+    read_from.extend(base_folder);
     choice.check_base_used(folder.base.as_deref())?;
-    Ok(folder)
+    Ok((folder, read_from))
 }
 
 /// Bounds the threads of the arithmetic; `None` leaves a thread for each core. Gives their number.
@@ -323,6 +358,7 @@ mod tests {
             "okyeame server --catalogue shop.csv",
             "okyeame server --host 0.0.0.0 --keys keys.toml --tls-cert cert.pem --tls-key key.pem --requests-per-minute 60",
             "okyeame server --config okyeame.toml --print-config",
+            "okyeame server --cache redis://:secret@127.0.0.1:6379/1",
             "okyeame key shop --add keys.toml --scopes intent,transcribe",
             "okyeame train --data m.csv --out runs/a --seeds 1,2 --test-speakers flite-*,ama --skip-bad",
             "okyeame eval runs/a/seed-1/model runs/a/seed-2/model --data m.csv --splits runs/a/splits.csv --card out",

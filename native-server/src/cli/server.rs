@@ -14,12 +14,12 @@ use crate::access::is_origin;
 use crate::access::keys::{self, ApiKey};
 use crate::access::tokens::TokenSecret;
 use crate::cli::recognize::catalogue;
-use crate::cli::{CliError, ComputeArgs, ModelArgs, limit_threads, load};
+use crate::cli::{CliError, ComputeArgs, ModelArgs, limit_threads, load_engine};
 use crate::config::ServerConfig;
 use crate::connections;
-use crate::engine::Engine;
 use crate::logging;
 use crate::routes::app;
+use crate::shared_cache::CacheUrl;
 use crate::state::Server;
 use crate::tls::Tls;
 
@@ -127,7 +127,13 @@ pub(crate) struct Args {
     /// Write the log as JSON, one object on each line.
     #[arg(long)]
     log_json: bool,
-    /// The size of the cache of answers, bytes; 0 turns it off.
+    /// A Redis or Valkey where replicas share their answers: redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], or rediss:// with
+    /// TLS. It may fail at any time: then answers are worked out again.
+    ///
+    /// It holds what customers said. A password is better given as OKYEAME_CACHE, which no list of processes shows.
+    #[arg(long, value_name = "URL", hide_env_values = true)]
+    cache: Option<String>,
+    /// The size of the cache of answers in this process, bytes; 0 turns it off.
     #[arg(long, value_name = "BYTES", default_value_t = ServerConfig::default().cache_bytes)]
     cache_bytes: u64,
     /// How long a cached answer lives, seconds.
@@ -208,6 +214,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, CliError> {
         io_timeout_s: args.io_timeout_s,
         store_audio: args.store_audio,
         store_audio_bytes: args.store_audio_mb.saturating_mul(1 << 20),
+        cache: args.cache.as_deref().map(CacheUrl::parse).transpose()?,
         cache_bytes: args.cache_bytes,
         cache_ttl_s: args.cache_ttl_s,
         threads,
@@ -240,7 +247,8 @@ async fn serve(config: ServerConfig, compute: ComputeArgs, insecure: bool) -> Re
         );
     }
     let drain_limit = config.request_timeout() + DRAIN_GRACE;
-    let server = Server::with_loader(config, move |choice| Ok(Box::new(load(choice, &compute)?) as Box<dyn Engine>))
+    let shares = config.cache.is_some();
+    let server = Server::with_loader(config, move |choice| load_engine(choice, &compute, shares))
         .map_err(CliError::io("starting the server"))?;
     load_again_at_hangup(Arc::clone(&server));
 

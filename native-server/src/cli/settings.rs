@@ -87,7 +87,7 @@ pub(super) fn print(command: &Command, matches: &ArgMatches) -> String {
         let name = option.get_id().as_str();
         let help = option.get_help().map(ToString::to_string).unwrap_or_default();
         let raw: Vec<OsString> = matches.get_raw(name).into_iter().flatten().map(OsStr::to_owned).collect();
-        let values: Vec<String> = raw.iter().map(|value| value.to_string_lossy().into_owned()).collect();
+        let values: Vec<String> = raw.iter().map(|value| without_password(&value.to_string_lossy())).collect();
         let from = match matches.value_source(name) {
             Some(ValueSource::CommandLine) => " (from the command line)",
             Some(ValueSource::EnvVariable) => " (from the environment)",
@@ -106,6 +106,18 @@ pub(super) fn print(command: &Command, matches: &ArgMatches) -> String {
         };
     }
     out
+}
+
+/// An address with `***` for its password: what is printed is shown around, and pasted into questions.
+fn without_password(text: &str) -> String {
+    let parts = text.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?)));
+    match parts {
+        Some((scheme, (user, rest))) => match user.split_once(':') {
+            Some((name, _)) => format!("{scheme}://{name}:***@{rest}"),
+            None => text.to_owned(),
+        },
+        None => text.to_owned(),
+    }
 }
 
 /// A text of the command line as TOML: a number or truth value as such.
@@ -180,6 +192,17 @@ mod tests {
         let values =
             |text: &str| text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(values(&print(&server(&printed, &[]).unwrap())), values(&printed));
+    }
+
+    #[test]
+    fn passwords_are_not_printed() {
+        let told = server("cache = 'redis://shop:pa55:w@rd@cache.example:7000/1'\n", &[]).unwrap();
+        let printed = super::print(&with_environment(Cli::command()), &told);
+        assert!(printed.contains("redis://shop:***@cache.example:7000/1"), "{printed}");
+        assert!(!printed.contains("pa55"), "{printed}");
+        for same in ["redis://cache.example", "https://shop@example", "12.5", "::1", "a@b:c"] {
+            assert_eq!(without_password(same), same);
+        }
     }
 
     #[test]

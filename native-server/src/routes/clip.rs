@@ -81,11 +81,11 @@ async fn recognize_unbounded(
     let key = CacheKey::new(&model.fingerprint, options, &bytes);
 
     let kept = server.store.as_ref().map(|store| (store, bytes.clone()));
-    let cached = server.cache.get(&key);
+    let cached = server.cache.get(&key).await;
     if server.cache.is_enabled() {
-        server.metrics.lookup(cached.is_some());
+        server.metrics.lookup(cached.as_ref().map(|(_, level)| *level));
     }
-    let mut recognition = if let Some(mut recognition) = cached {
+    let mut recognition = if let Some((mut recognition, _)) = cached {
         // The time that the first answer took is not this one's.
         recognition.timings_ms = TimingsMs::default();
         recognition

@@ -29,7 +29,7 @@ async fn what_happened_is_counted() {
     assert_eq!(of(r#"okyeame_requests_total{route="/test-intent",status="200"}"#), Some(2.0), "{}", answer.text);
     assert_eq!(of(r#"okyeame_errors_total{code="missing_file"}"#), Some(1.0));
     assert_eq!(of(r#"okyeame_errors_total{code="unsupported_audio"}"#), Some(1.0), "{}", answer.text);
-    assert_eq!(of(r#"okyeame_cache_lookups_total{result="hit"}"#), Some(1.0));
+    assert_eq!(of(r#"okyeame_cache_lookups_total{result="local_hit"}"#), Some(1.0));
     assert_eq!(of(r#"okyeame_cache_lookups_total{result="miss"}"#), Some(2.0), "damaged sound was looked up too");
     assert_eq!(of(r#"okyeame_request_duration_seconds_count{route="/test-intent"}"#), Some(4.0));
     // A clip from the cache took no stage's time.
