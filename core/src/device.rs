@@ -108,7 +108,23 @@ pub struct Compute {
     pub reason: String,
 }
 
+/// What the allocator of a device holds, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceMemory {
+    /// By tensors.
+    pub in_use_bytes: u64,
+    /// Taken from the device, what is kept for later tensors included.
+    pub reserved_bytes: u64,
+}
+
 impl Compute {
+    /// What is held on the device; `None` on the CPU, whose memory is the process's. Waits for the device's own thread.
+    #[must_use]
+    pub fn memory(&self) -> Option<DeviceMemory> {
+        let held = self.device.memory_pool_usage()?;
+        Some(DeviceMemory { in_use_bytes: held.bytes_in_use, reserved_bytes: held.bytes_reserved })
+    }
+
     /// The CPU in f32, which is always there.
     #[must_use]
     pub fn cpu() -> Self {

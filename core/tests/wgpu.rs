@@ -114,7 +114,12 @@ fn recognisers_answer_as_on_the_cpu() {
             let options = OpenOptions { adapter: adapter.map(str::to_owned) };
             let folder = ModelFolder::open_with(&golden(folder), &options, &mut |_| unreachable!()).unwrap();
             let recognizer = Recognizer::from_folder(folder, LoadOptions { compute, task: None }).unwrap();
-            block_on(recognizer.recognize(&audio, &RecognizeOptions::default())).unwrap()
+            let answer = block_on(recognizer.recognize(&audio, &RecognizeOptions::default())).unwrap();
+            // The weights are there; the CPU has no memory of its own.
+            let compute = recognizer.compute();
+            let holds = compute.memory().map(|m| m.in_use_bytes > 0 && m.reserved_bytes >= m.in_use_bytes);
+            assert_eq!(holds, (compute.name != "cpu").then_some(true), "{:?}", compute.memory());
+            answer
         });
         let [cpu, gpu] = &answers;
         assert_eq!((gpu.run.device.as_str(), cpu.run.device.as_str()), ("wgpu", "cpu"));

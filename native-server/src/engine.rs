@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use okyeame_core::audio::Waveform;
 use okyeame_core::decoding::{DecodeOptions, OnSegments, SpeechTask, TranscribeOptions, Transcript, go_on};
+use okyeame_core::device::DeviceMemory;
 use okyeame_core::{IntentInfo, ModelInfo, Recognition, RecognizeOptions, Recognizer, Result};
 
 /// Holds options against what the model can do, without the model: it is called before queueing.
@@ -34,6 +35,31 @@ impl CheckOptions {
 impl fmt::Debug for CheckOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("CheckOptions")
+    }
+}
+
+/// Looks at the memory of the device that computes, without the model.
+#[derive(Clone)]
+pub struct MemoryProbe(Arc<Probe>);
+
+type Probe = dyn Fn() -> Option<DeviceMemory> + Send + Sync;
+
+impl MemoryProbe {
+    /// Wraps a look, which may take its time.
+    pub fn new(look: impl Fn() -> Option<DeviceMemory> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(look))
+    }
+
+    /// Looks; `None` where the device does not tell. Blocks.
+    #[must_use]
+    pub fn look(&self) -> Option<DeviceMemory> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for MemoryProbe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MemoryProbe")
     }
 }
 
@@ -106,6 +132,11 @@ pub trait Engine: Send + Sync {
     /// The check of options that fits this model.
     fn options_check(&self) -> CheckOptions;
 
+    /// The look at its device's memory; `None` if it computes in the memory of the process.
+    fn memory_probe(&self) -> Option<MemoryProbe> {
+        None
+    }
+
     /// Names this model's answers in the cache. Two models that may answer differently must differ here: what the model says
     /// of itself is enough for the first of a process, and one that takes its place gets a mark of its own beside it. Where
     /// processes share answers it is not: see `model_content`.
@@ -170,6 +201,11 @@ impl Engine for Recognizer {
     fn options_check(&self) -> CheckOptions {
         let check = Recognizer::options_check(self);
         CheckOptions::new(move |options| check.check(options))
+    }
+
+    fn memory_probe(&self) -> Option<MemoryProbe> {
+        let compute = self.compute().clone();
+        (compute.name != "cpu").then(|| MemoryProbe::new(move || compute.memory()))
     }
 }
 

@@ -27,7 +27,7 @@ use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
 use crate::config::{ServerConfig, duration};
-use crate::engine::{CheckOptions, Engine};
+use crate::engine::{CheckOptions, Engine, MemoryProbe};
 use crate::error::ApiError;
 use crate::model_choice::ModelChoice;
 use crate::model_loading::{LoadFailure, Loader, Loads, LoadsNow, load};
@@ -49,6 +49,7 @@ pub(crate) struct LoadedModel {
     pub(crate) info: ModelInfo,
     pub(crate) intents: Vec<IntentInfo>,
     pub(crate) options_check: CheckOptions,
+    pub(crate) memory_probe: Option<MemoryProbe>,
     pub(crate) fingerprint: String,
     pub(crate) loaded_at: SystemTime,
     /// With the warm-up clip.
@@ -65,6 +66,7 @@ impl LoadedModel {
             info: engine.info().clone(),
             intents: engine.intents().to_vec(),
             options_check: engine.options_check(),
+            memory_probe: engine.memory_probe(),
             fingerprint: engine.fingerprint(),
             loaded_at: SystemTime::now(),
             load_time,

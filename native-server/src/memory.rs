@@ -1,9 +1,9 @@
 //! Whether a model fits into this machine's memory, asked before it is loaded: the alternative is a process that the
-//! system kills without a word.
+//! system kills without a word. And what the process has taken.
 
 use okyeame_core::weights::folder::ModelFolder;
 use okyeame_core::{Error, Result};
-use sysinfo::{MemoryRefreshKind, System};
+use sysinfo::{MemoryRefreshKind, ProcessRefreshKind, ProcessesToUpdate, System};
 
 /// Loading takes at most this many times the loaded weights: `core/tests/memory.rs`.
 const PEAK_FACTOR: f64 = 1.3;
@@ -37,6 +37,15 @@ fn available() -> Option<u64> {
     Some(of_container.map_or(of_machine, |bytes| of_machine.min(bytes)))
 }
 
+/// Bytes of this process that are in memory; `None` where the system does not tell. Reads files of the system.
+pub(crate) fn resident() -> Option<u64> {
+    let pid = sysinfo::get_current_pid().ok()?;
+    let mut system = System::new();
+    let what = ProcessRefreshKind::nothing().with_memory().without_tasks();
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), false, what);
+    system.process(pid).map(sysinfo::Process::memory).filter(|bytes| *bytes > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,5 +62,6 @@ mod tests {
     #[test]
     fn this_machine_tells() {
         assert!(available().is_some_and(|bytes| bytes > 1 << 20));
+        assert!(resident().is_some_and(|bytes| bytes > 1 << 20));
     }
 }

@@ -13,7 +13,7 @@ use okyeame_core::audio::Waveform;
 use okyeame_core::decoding::Transcript;
 use okyeame_core::{IntentInfo, ModelInfo, Recognition, RecognizeOptions, Recognizer, Result};
 
-use crate::engine::{AskedWords, CheckOptions, Engine};
+use crate::engine::{AskedWords, CheckOptions, Engine, MemoryProbe};
 use crate::model_choice::{ModelChoice, TWI_SHOP};
 
 /// A model whose answers may be shared with other processes.
@@ -98,6 +98,10 @@ impl Engine for Identified {
 
     fn options_check(&self) -> CheckOptions {
         Engine::options_check(&self.recognizer)
+    }
+
+    fn memory_probe(&self) -> Option<MemoryProbe> {
+        self.recognizer.memory_probe()
     }
 
     fn fingerprint(&self) -> String {

@@ -181,6 +181,12 @@ impl Recognizer {
         &self.intents
     }
 
+    /// Where it computes.
+    #[must_use]
+    pub fn compute(&self) -> &Compute {
+        &self.compute
+    }
+
     /// A check of options that can travel to another thread.
     #[must_use]
     pub fn options_check(&self) -> OptionsCheck {

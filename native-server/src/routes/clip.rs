@@ -103,6 +103,7 @@ async fn recognize_unbounded(
         server.cache.insert(key, recognition.clone());
         recognition
     };
+    server.metrics.command(&recognition);
     recognition.filename = filename;
     recognition.request_id = request_id::current();
     if let Some((store, bytes)) = kept.filter(|_| !recognition.cached) {

@@ -64,6 +64,7 @@ async fn answer(server: &Server, request: Request, started: Instant) -> Result<R
     recognition.run.reason = RUN_REASON.to_owned();
     recognition.run.bytes_sent = bytes_sent;
     recognition.timings_ms.queue = millis(queued);
+    server.metrics.command(&recognition);
     recognition.request_id = request_id::current();
     recognition.processing_time_ms = millis(started.elapsed());
     Ok(recognition)

@@ -2,8 +2,9 @@
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
+use okyeame_core::device::DeviceMemory;
 
-use crate::support::{Form, Shop, WAIT, ask, tone};
+use crate::support::{Form, Shop, WAIT, ask, silence, tone};
 
 /// The value of a line that begins with `name`, labels included; `None` if there is no such line.
 fn value(text: &str, name: &str) -> Option<f64> {
@@ -77,4 +78,40 @@ async fn nothing_that_a_client_chose_is_shown() {
     let text = shop.get("/metrics").await.text;
     assert!(!text.contains("secret") && !text.contains("SECRET"), "{text}");
     assert_eq!(value(&text, r#"okyeame_requests_total{route="other",status="404"}"#), Some(50.0), "{text}");
+}
+
+#[tokio::test]
+async fn what_was_understood_and_what_was_not_is_counted() {
+    let shop = Shop::open().await;
+    for clip in [tone(0.3), tone(0.3), silence(0.4)] {
+        assert_eq!(shop.send(ask(&clip, "")).await.status, StatusCode::OK);
+    }
+    let typed = Request::post("/text-intent").body(Body::from(r#"{"text": "go to the cart"}"#)).unwrap();
+    assert_eq!(shop.send(typed).await.status, StatusCode::OK);
+    let form = Form::new().file("files", "a.wav", &silence(0.5)).file("files", "b.wav", b"not audio");
+    assert_eq!(shop.send(form.post("/batch-intent")).await.json["failed"], 1);
+    let text = shop.get("/metrics").await.text;
+    assert_eq!(value(&text, "okyeame_accepted_total"), Some(3.0), "{text}");
+    assert_eq!(value(&text, r#"okyeame_rejections_total{cause="no_speech"}"#), Some(2.0), "{text}");
+    assert!(!text.contains(r#"cause="out_of_scope""#), "{text}");
+}
+
+#[tokio::test]
+async fn the_program_and_its_memory_are_seen() {
+    let shop = Shop::open().await;
+    let text = shop.get("/metrics").await.text;
+    assert!(value(&text, "okyeame_process_resident_memory_bytes").unwrap() > 1e6, "{text}");
+    let build = text.lines().find(|line| line.starts_with("okyeame_build_info{")).unwrap();
+    assert!(build.contains(&format!(r#"version="{}""#, env!("CARGO_PKG_VERSION"))), "{build}");
+    assert!(build.contains(r#"devices="cpu"#) && build.ends_with("} 1"), "{build}");
+
+    // A device that does not tell, such as the CPU, has no lines; one that tells has two.
+    assert!(!text.contains("okyeame_device_memory_bytes{"), "{text}");
+    *shop.control.device_memory.lock().unwrap() =
+        Some(DeviceMemory { in_use_bytes: 300_000_000, reserved_bytes: 512_000_000 });
+    let text = shop.get("/metrics").await.text;
+    assert_eq!(value(&text, r#"okyeame_device_memory_bytes{kind="in_use"}"#), Some(3e8), "{text}");
+    assert_eq!(value(&text, r#"okyeame_device_memory_bytes{kind="reserved"}"#), Some(5.12e8), "{text}");
+    *shop.control.device_memory.lock().unwrap() = None;
+    assert!(!shop.get("/metrics").await.text.contains("okyeame_device_memory_bytes{"));
 }

@@ -11,12 +11,13 @@ use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use okyeame_core::audio::Waveform;
 use okyeame_core::decoding::{OnSegments, Segment, Transcript, Word, go_on};
+use okyeame_core::device::DeviceMemory;
 use okyeame_core::{
     Error, IntentInfo, IntentSource, ModelInfo, Prediction, Recognition, RecognizeOptions, Rejection, Result, Risk,
     RunInfo, RunWhere, Task, TimingsMs, WhisperInfo,
 };
 use okyeame_server::config::ServerConfig;
-use okyeame_server::engine::{AskedWords, CheckOptions, Engine};
+use okyeame_server::engine::{AskedWords, CheckOptions, Engine, MemoryProbe};
 use okyeame_server::{Server, app};
 use serde_json::Value;
 use tower::ServiceExt;
@@ -41,6 +42,8 @@ pub(crate) struct Control {
     /// Clips of each pass.
     passes: Mutex<Vec<usize>>,
     windows: AtomicUsize,
+    /// What a device would say that it holds.
+    pub(crate) device_memory: Mutex<Option<DeviceMemory>>,
 }
 
 impl Control {
@@ -184,6 +187,11 @@ impl Engine for TestEngine {
             }
         }
         Ok(transcript)
+    }
+
+    fn memory_probe(&self) -> Option<MemoryProbe> {
+        let control = Arc::clone(&self.control);
+        Some(MemoryProbe::new(move || *control.device_memory.lock().unwrap()))
     }
 
     fn info(&self) -> &ModelInfo {
