@@ -13,6 +13,7 @@ use crate::access::tokens::TokenSecret;
 use crate::model_choice::ModelChoice;
 use crate::shared_cache::CacheUrl;
 use crate::tls::Tls;
+use crate::traces::CollectorUrl;
 
 /// What `okyeame server` is told: where to listen, what to serve, and how much it takes on.
 #[derive(Debug, Clone)]
@@ -74,6 +75,8 @@ pub struct ServerConfig {
     pub cache_bytes: u64,
     /// Seconds that a cached answer lives; 0 turns all caches off.
     pub cache_ttl_s: u64,
+    /// The collector that a trace of each request is sent to; absent, nothing is.
+    pub collector: Option<CollectorUrl>,
     /// Threads of the model's arithmetic, and clips decoded at once.
     pub threads: usize,
 }
@@ -108,6 +111,7 @@ impl Default for ServerConfig {
             cache: None,
             cache_bytes: 64 * 1024 * 1024,
             cache_ttl_s: 3600,
+            collector: None,
             threads: available_threads(),
         }
     }

@@ -28,6 +28,7 @@ pub mod shared_cache;
 mod state;
 mod stats;
 pub mod tls;
+pub mod traces;
 
 pub use connections::serve;
 pub use routes::app;

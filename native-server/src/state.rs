@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::model_choice::ModelChoice;
 use crate::shared_cache::SharedCache;
 use crate::stats::Stats;
+use crate::traces::Traces;
 
 /// A running server without its socket: hand it to [`crate::app`].
 pub struct Server {
@@ -28,6 +29,7 @@ pub struct Server {
     pub(crate) store: Option<AudioStore>,
     pub(crate) stats: Stats,
     pub(crate) metrics: Metrics,
+    pub(crate) traces: Option<Traces>,
     /// One permit for each clip that is decoded at this moment.
     pub(crate) decoders: Arc<Semaphore>,
     pub(crate) started: Instant,
@@ -55,7 +57,8 @@ impl Server {
     /// another model is asked for, `loader` loads that one.
     ///
     /// # Errors
-    /// If the system gives no thread, or no random numbers, or the folder for clips cannot be written.
+    /// If the system gives no thread, or no random numbers, or the folder for clips cannot be written, or traces cannot be sent
+    /// as the environment says.
     pub fn with_loader<L>(config: ServerConfig, loader: L) -> io::Result<Arc<Self>>
     where
         L: Fn(&ModelChoice) -> Result<Box<dyn Engine>> + Send + Sync + 'static,
@@ -66,6 +69,7 @@ impl Server {
             .as_deref()
             .map(|folder| AudioStore::open(folder, config.store_audio_bytes))
             .transpose()?;
+        let traces = config.collector.as_ref().map(Traces::start).transpose().map_err(io::Error::other)?;
         let shared = config.cache.clone().filter(|_| config.cache_ttl_s > 0);
         let shared =
             shared.map(|url| SharedCache::new(url, AnswerCache::ttl(config.cache_ttl_s), metrics.shared_cache()));
@@ -76,6 +80,7 @@ impl Server {
             store,
             stats: Stats::default(),
             metrics,
+            traces,
             decoders: Arc::new(Semaphore::new(config.threads.clamp(1, 1024))),
             started: Instant::now(),
             draining: watch::Sender::new(false),
@@ -99,10 +104,13 @@ impl Server {
         self.draining.send_replace(true);
     }
 
-    /// Once nothing is asked any more: waits until what is to be kept is on the disk.
+    /// Once nothing is asked any more: waits until what is to be kept is on the disk, and a bounded time for the traces.
     pub fn finish(&self) {
         if let Some(store) = &self.store {
             store.close();
+        }
+        if let Some(traces) = &self.traces {
+            traces.finish();
         }
     }
 

@@ -34,6 +34,7 @@ use crate::model_choice::{ModelChoice, TWI_SHOP};
 use crate::model_content::{self, Identified};
 use crate::shared_cache::CacheUrlError;
 use crate::tls::TlsError;
+use crate::traces::CollectorUrlError;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -48,6 +49,7 @@ Environment:
   HUGGINGFACE_MODEL_PATH   the model, where none is named     PORT        the server's port
   HUGGINGFACE_MODEL_TYPE   single or multi, over detection   LOG_LEVEL   DEBUG, INFO, WARN or ERROR
   OKYEAME_…                any option of the server, such as OKYEAME_QUEUE_LEN=128 for --queue-len 128
+  OTEL_…                   traces, as OpenTelemetry names them: OTEL_EXPORTER_OTLP_ENDPOINT and the like
   OKYEAME_API_KEY          one key of the server, beside those of --keys
   HF_TOKEN, HF_HOME        the hub's token and cache          CUDA_VISIBLE_DEVICES=\"\" forces the CPU";
 
@@ -128,6 +130,9 @@ pub enum CliError {
     /// The shared cache has no address.
     #[error("--cache: {0}")]
     Cache(#[from] CacheUrlError),
+    /// Traces have no address to go to.
+    #[error("--otlp-endpoint, or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: {0}")]
+    Collector(#[from] CollectorUrlError),
     /// The arithmetic's threads could not be started.
     #[error("the threads could not be started: {0}")]
     Threads(String),
@@ -358,6 +363,7 @@ mod tests {
             "okyeame server --catalogue shop.csv",
             "okyeame server --host 0.0.0.0 --keys keys.toml --tls-cert cert.pem --tls-key key.pem --requests-per-minute 60",
             "okyeame server --config okyeame.toml --print-config",
+            "okyeame server --otlp-endpoint http://localhost:4318",
             "okyeame server --cache redis://:secret@127.0.0.1:6379/1",
             "okyeame key shop --add keys.toml --scopes intent,transcribe",
             "okyeame train --data m.csv --out runs/a --seeds 1,2 --test-speakers flite-*,ama --skip-bad",

@@ -22,6 +22,7 @@ use crate::routes::app;
 use crate::shared_cache::CacheUrl;
 use crate::state::Server;
 use crate::tls::Tls;
+use crate::traces::CollectorUrl;
 
 /// How long beyond the requests' own time limit a stopping server waits for slow connections.
 const DRAIN_GRACE: Duration = Duration::from_secs(5);
@@ -127,6 +128,12 @@ pub(crate) struct Args {
     /// Write the log as JSON, one object on each line.
     #[arg(long)]
     log_json: bool,
+    /// Send a trace of each request to an OpenTelemetry collector: its address for OTLP over HTTP, such as http://localhost:4318.
+    ///
+    /// OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, the whole address for traces alone, comes first. OTEL_SERVICE_NAME,
+    /// OTEL_EXPORTER_OTLP_HEADERS, OTEL_TRACES_SAMPLER and the like hold too.
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide_env_values = true)]
+    otlp_endpoint: Option<String>,
     /// A Redis or Valkey where replicas share their answers: redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], or rediss:// with
     /// TLS. It may fail at any time: then answers are worked out again.
     ///
@@ -214,6 +221,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, CliError> {
         io_timeout_s: args.io_timeout_s,
         store_audio: args.store_audio,
         store_audio_bytes: args.store_audio_mb.saturating_mul(1 << 20),
+        collector: CollectorUrl::choose(args.otlp_endpoint.as_deref())?,
         cache: args.cache.as_deref().map(CacheUrl::parse).transpose()?,
         cache_bytes: args.cache_bytes,
         cache_ttl_s: args.cache_ttl_s,

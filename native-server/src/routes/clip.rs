@@ -15,6 +15,7 @@ use crate::queue::Admission;
 use crate::request_id;
 use crate::routes::upload::UploadedFile;
 use crate::state::Server;
+use crate::traces;
 
 /// Why an answer was made here; a client that knows better says so in its own copy.
 pub(super) const RUN_REASON: &str = "sent_to_server";
@@ -100,6 +101,7 @@ async fn recognize_unbounded(
         recognition.timings_ms.decode_audio = millis(decoding);
         recognition.timings_ms.queue = millis(queued);
         server.metrics.clip(&recognition.timings_ms);
+        traces::stages(&recognition.timings_ms);
         server.cache.insert(key, recognition.clone());
         recognition
     };
@@ -129,6 +131,7 @@ pub(super) async fn decode(server: &Server, bytes: Bytes) -> Result<(Waveform, D
         (waveform, started.elapsed())
     });
     let (waveform, took) = task.await.map_err(|error| ApiError::Internal { cause: error.to_string() })?;
+    traces::ended("decode_audio", took);
     match waveform {
         Ok(waveform) => Ok((waveform?, took)),
         Err(panic) => {

@@ -37,6 +37,7 @@ use crate::inference_worker::panic_message;
 use crate::metrics;
 use crate::request_id;
 use crate::state::Server;
+use crate::traces;
 
 /// All the routes, over a running [`Server`].
 pub fn app(server: Arc<Server>) -> Router {
@@ -89,6 +90,7 @@ pub fn app(server: Arc<Server>) -> Router {
         // Last is outermost: a panic in a handler is answered like any other error, with its request id.
         .layer(CatchPanicLayer::custom(handler_panicked))
         .layer(middleware::from_fn_with_state(Arc::clone(&server), metrics::layer))
+        .layer(middleware::from_fn_with_state(Arc::clone(&server), traces::layer))
         .layer(middleware::from_fn(request_id::layer))
         .with_state(server)
 }

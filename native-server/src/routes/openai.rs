@@ -15,7 +15,7 @@ use axum::extract::{Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use okyeame_core::decoding::{Segment, Transcript};
-use okyeame_core::{Error as CoreError, RecognizeOptions};
+use okyeame_core::{Error as CoreError, RecognizeOptions, TimingsMs};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -27,6 +27,7 @@ use crate::routes::clip;
 use crate::routes::openai_stream;
 use crate::routes::upload::{self, Form, out_of_range};
 use crate::state::Server;
+use crate::traces;
 
 /// The routes' names.
 pub(crate) const TRANSCRIPTIONS: &str = "/v1/audio/transcriptions";
@@ -139,7 +140,10 @@ async fn transcribe(
     }
     let words = asked.words.clone();
     let work = move |engine: &dyn Engine| engine.transcribe(&waveform, &words);
-    let Answered { answer, .. } = server.worker.ask(&model, Lane::Words, duration_s, Admission::Refuse, work).await?;
+    let asked_at = Instant::now();
+    let Answered { answer, queued } = server.worker.ask(&model, Lane::Words, duration_s, Admission::Refuse, work).await?;
+    let transcript = clip::millis(asked_at.elapsed().saturating_sub(queued));
+    traces::stages(&TimingsMs { queue: clip::millis(queued), transcript, ..TimingsMs::default() });
     Ok(Reply::Whole(written(&answer, &asked, duration_s)))
 }
 

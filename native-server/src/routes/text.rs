@@ -19,6 +19,7 @@ use crate::request_id;
 use crate::routes::clip::{RUN_REASON, counted, millis};
 use crate::routes::upload::{harmless, parse_catalogue, unread};
 use crate::state::Server;
+use crate::traces;
 
 /// The route's name.
 pub(crate) const ROUTE: &str = "/text-intent";
@@ -65,6 +66,7 @@ async fn answer(server: &Server, request: Request, started: Instant) -> Result<R
     recognition.run.bytes_sent = bytes_sent;
     recognition.timings_ms.queue = millis(queued);
     server.metrics.command(&recognition);
+    traces::stages(&recognition.timings_ms);
     recognition.request_id = request_id::current();
     recognition.processing_time_ms = millis(started.elapsed());
     Ok(recognition)

@@ -18,4 +18,5 @@ mod shared_cache;
 mod socket;
 mod support;
 mod text;
+mod traces;
 mod under_load;
