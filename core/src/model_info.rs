@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Words only, or words and an intent head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Task {
     /// Transcription; the intent is matched from the words.
@@ -16,6 +17,7 @@ pub enum Task {
 /// A model's description. Names follow OpenAI's Whisper. What a kind of model does not have is left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ModelInfo {
     /// Repository id or folder name; never an absolute path.
     pub name: String,

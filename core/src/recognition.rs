@@ -8,9 +8,20 @@ fn microsecond_precision<S: serde::Serializer>(ms: &f64, serializer: S) -> Resul
     serializer.serialize_f64((ms * 1e3).round() / 1e3)
 }
 
+/// The schema of [`Slot::value`].
+#[cfg(feature = "openapi")]
+fn number_or_string() -> utoipa::openapi::schema::Object {
+    use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Number, Type::String]))
+        .description(Some("A number for `quantity` and `delta`, a canonical name otherwise."))
+        .build()
+}
+
 /// Why a clip was not accepted as a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Rejection {
     /// Nobody spoke.
@@ -26,6 +37,7 @@ pub enum Rejection {
 /// What the intent was found from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum IntentSource {
     /// An intent head on the encoder: a multi-task model.
@@ -39,6 +51,7 @@ pub enum IntentSource {
 /// How hard an action is to undo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Risk {
     /// Look or navigate: act at once.
@@ -52,6 +65,7 @@ pub enum Risk {
 /// One candidate intent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Prediction {
     /// The label.
     pub intent: String,
@@ -66,11 +80,13 @@ pub struct Prediction {
 /// A value that a command carries.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Slot {
     /// The slot's name, such as `quantity`.
     pub slot: String,
     /// A number for `quantity` and `delta`, a canonical name otherwise.
     #[cfg_attr(test, ts(type = "number | string"))]
+    #[cfg_attr(feature = "openapi", schema(schema_with = number_or_string))]
     pub value: serde_json::Value,
     /// The words that it was read from.
     pub text: String,
@@ -79,20 +95,24 @@ pub struct Slot {
 /// What the words stage knows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WhisperInfo {
     /// `tiny`, `base`, …, or `custom`.
     pub model_size: String,
     /// The language as reported to people (`tw`).
     pub language: String,
     /// The language token that the decoder was given (Whisper has none for Twi).
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub decode_language: Option<String>,
     /// `exp(avg_logprob)` of the words, in `0.0..=1.0`; absent when nothing was decoded.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub transcription_confidence: Option<f32>,
 }
 
 /// Where the time went, milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TimingsMs {
     /// Bytes to 16 kHz samples.
     #[serde(serialize_with = "microsecond_precision")]
@@ -123,6 +143,7 @@ pub struct TimingsMs {
 /// Where an answer was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RunWhere {
     /// On the customer's own device.
@@ -134,6 +155,7 @@ pub enum RunWhere {
 /// The receipt: where the answer was made, why there, and what was sent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RunInfo {
     /// Where.
     #[serde(rename = "where")]
@@ -149,6 +171,7 @@ pub struct RunInfo {
 /// The answer to one clip.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Recognition {
     /// As the client named it; empty when it did not.
     pub filename: String,
@@ -159,8 +182,10 @@ pub struct Recognition {
     /// Whether a client may act on `intent`.
     pub accepted: bool,
     /// Why not, when not.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub rejection: Option<Rejection>,
     /// The words; `null` when they were not asked for and not needed.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub transcription: Option<String>,
     /// From the first byte in to this answer out.
     #[serde(serialize_with = "microsecond_precision")]

@@ -9,9 +9,11 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use okyeame_core::Error as CoreError;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::metrics::ErrorCode;
 use crate::request_id;
+use crate::routes::openapi;
 
 /// Seconds after which a client may ask again while the model loads.
 const LOADING_RETRY_S: u64 = 2;
@@ -89,16 +91,19 @@ pub(crate) enum ApiError {
     Internal { cause: String },
 }
 
-/// The JSON body of an error.
-#[derive(Debug, Serialize)]
-struct ErrorBody {
+/// The body of an error.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ErrorBody {
+    /// What is wrong, and what to do about it.
     detail: String,
+    #[schema(schema_with = openapi::error_code)]
     code: &'static str,
+    /// For the logs and for support.
     request_id: String,
 }
 
 /// The one map from a code, the core's or this crate's, to an HTTP status.
-fn status_of(code: &str) -> StatusCode {
+pub(crate) fn status_of(code: &str) -> StatusCode {
     match code {
         "empty_audio" | "malformed_audio" | "invalid_samples" | "missing_file" | "not_multipart" | "malformed_body" => {
             StatusCode::BAD_REQUEST
@@ -267,6 +272,7 @@ mod tests {
         ];
         for (error, status, code) in cases {
             assert_eq!((error.status().as_u16(), error.code()), (status, code), "{error}");
+            assert!(openapi::CODES.iter().any(|(described, _)| *described == code), "{code} is not described");
         }
     }
 

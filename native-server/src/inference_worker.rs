@@ -92,7 +92,7 @@ pub(crate) enum Phase {
 }
 
 /// What `/health` says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Health {
     Healthy,

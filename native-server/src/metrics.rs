@@ -26,6 +26,7 @@ use crate::answer_cache::Level;
 use crate::engine::MemoryProbe;
 use crate::error::ApiError;
 use crate::memory;
+use crate::routes::openapi::{self, MetricsRefusals};
 use crate::state::Server;
 
 /// The media type of OpenMetrics 1.0.
@@ -317,7 +318,16 @@ fn whole(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-/// `GET /metrics`.
+/// Figures for Prometheus
+///
+/// Requests, times of each stage, errors by code, the cache, the queue. Nothing in it was chosen by a client.
+#[utoipa::path(get, path = "/metrics", tag = openapi::OPERATION,
+    responses(
+        (status = 200, description = "OpenMetrics text", body = String, content_type = OPEN_METRICS),
+        MetricsRefusals,
+    ),
+    security((), ("bearer" = ["operate"]), ("api_key" = ["operate"]))
+)]
 pub(crate) async fn metrics(State(server): State<Arc<Server>>) -> Result<Response, ApiError> {
     let metrics = &server.metrics;
     let (queue_length, queue_capacity) = server.worker.queue_len();

@@ -41,7 +41,7 @@ const WEIGHT_FILES: [&str; 5] = [
 const MAX_SHOWN: usize = 80;
 
 /// Where a model comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ModelSource {
     /// A repository on the hub, named by the caller.

@@ -5,12 +5,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Percentiles are those of so many requests, the latest.
 const RECENT: usize = 1024;
 
 /// The counters as they are shown.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub(crate) struct PerformanceMetrics {
     pub(crate) total_requests: u64,
     pub(crate) successful_requests: u64,

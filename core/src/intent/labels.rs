@@ -14,12 +14,14 @@ const INTENTS_JSON: &str = include_str!("../../data/intents.json");
 /// One intent that a shop can act on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct IntentInfo {
     /// The class, its place in the list.
     pub id: usize,
     /// The label, such as `add_to_cart`.
     pub intent: String,
     /// What it means, in a few English words.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub means: Option<String>,
     /// How hard the action is to undo.
     pub risk: Risk,

@@ -9,30 +9,42 @@ use axum::extract::{Request, State};
 use futures::StreamExt;
 use okyeame_core::{Recognition, RecognizeOptions};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::error::ApiError;
 use crate::queue::Admission;
 use crate::routes::clip;
+use crate::routes::forms::{BatchForm, ClipQuery};
+use crate::routes::openapi::{self, BatchRefusals};
 use crate::routes::upload::{self, Form, UploadedFile};
 use crate::state::Server;
 
 /// The route's main name.
 pub(crate) const ROUTE: &str = "/batch-intent";
+/// Its older name.
+pub(crate) const ALIAS: &str = "/batch-recognize";
 /// Files of one batch that are at work together: one in the model, one waiting for it, one or two being
 /// decoded. More would only keep single clips out of the queue.
 const AT_WORK: usize = 4;
 
 /// A file's answer, or why it has none.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 enum Outcome {
     Answered(Box<Recognition>),
-    Failed { filename: String, error: String, code: &'static str },
+    Failed {
+        filename: String,
+        /// What is wrong with this file, and what to do about it.
+        error: String,
+        #[schema(schema_with = openapi::error_code)]
+        code: &'static str,
+    },
 }
 
 /// The answer of `/batch-intent`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct BatchReport {
+    /// In the order of the files.
     results: Vec<Outcome>,
     total_files: usize,
     successful: usize,
@@ -40,7 +52,16 @@ pub(crate) struct BatchReport {
     total_processing_time_ms: f64,
 }
 
-/// Answers each of the form's files. The time limit holds for each file, from its turn on.
+/// What do these recordings ask for?
+///
+/// An answer for each file, in their order. A file that cannot be answered fails alone, with the code that `/test-intent`
+/// would have refused it with. The time limit holds for each file, from its turn on.
+#[utoipa::path(post, path = ROUTE, operation_id = "batch_intent", tag = openapi::COMMANDS,
+    params(ClipQuery),
+    request_body(content = BatchForm, content_type = "multipart/form-data"),
+    responses((status = 200, description = "An answer for each file", body = BatchReport), BatchRefusals),
+    security((), ("bearer" = ["intent"]), ("api_key" = ["intent"]))
+)]
 pub(crate) async fn batch(State(server): State<Arc<Server>>, request: Request) -> Result<Json<BatchReport>, ApiError> {
     let started = Instant::now();
     let form = Form { field: "files", route: ROUTE, max_files: server.config.max_batch_files };

@@ -14,6 +14,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, Any, CorsLayer};
 use tower_http::services::ServeDir;
 
 use crate::error::ApiError;
+use crate::routes::openapi::{self, FileRefusals};
 use crate::routes::page;
 use crate::state::Server;
 
@@ -48,7 +49,22 @@ pub(crate) fn api_cors(origins: &[HeaderValue]) -> CorsLayer {
     CorsLayer::new().allow_origin(allowed).allow_methods(methods).allow_headers(sent).expose_headers(shown)
 }
 
-/// A file of a web bundle.
+/// A file of a web bundle
+///
+/// What a browser fetches to hear by itself. Any page may fetch it. Parts carry their digest in their name and are cached
+/// for a year; ranges and `If-None-Match` are answered.
+#[utoipa::path(get, path = "/models/{path}", operation_id = "model_file", tag = openapi::PAGES,
+    params(("path" = String, Path, description = "`NAME/FILE`, a path below the folder of `--models`")),
+    responses(
+        (status = 200, description = "The file", content_type = "*/*"),
+        (status = 206, description = "The range that was asked for", content_type = "*/*"),
+        (status = 304, description = "As the asker has it"),
+        (status = 307, description = "A folder: its name ends in a slash"),
+        (status = 412, description = "It has changed since `If-Unmodified-Since`"),
+        (status = 416, description = "The file does not reach that far"),
+        FileRefusals,
+    )
+)]
 pub(crate) async fn models(State(server): State<Arc<Server>>, request: Request) -> Result<Response, ApiError> {
     let folder = server.config.models_dir.as_deref().ok_or(ApiError::NotFound)?;
     let path = request.uri().path().strip_prefix("/models").unwrap_or_default().to_owned();

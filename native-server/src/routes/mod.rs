@@ -2,18 +2,20 @@
 //!
 //! Read in this order: [`intent`] (one clip, the main job), [`upload`] (how a form becomes clips and
 //! parameters), [`clip`] (how a clip becomes an answer), [`batch`], [`text`], [`openai`] and [`openai_stream`]
-//! (transcripts), [`files`], [`admin`]
-//! (another model); the rest only reports.
+//! (transcripts), [`files`], [`admin`] (another model); the rest only reports. A route is described where it is handled;
+//! [`openapi`] gathers that.
 
 pub(crate) mod admin;
 pub(crate) mod batch;
 pub(crate) mod clip;
 pub(crate) mod files;
+mod forms;
 pub(crate) mod health;
 pub(crate) mod intent;
 pub(crate) mod intents;
 pub(crate) mod openai;
 mod openai_stream;
+pub(crate) mod openapi;
 pub(crate) mod page;
 pub(crate) mod stats;
 pub(crate) mod text;
@@ -45,9 +47,9 @@ pub fn app(server: Arc<Server>) -> Router {
     let open_to = |scopes| middleware::from_fn_with_state(Door { server: Arc::clone(&server), scopes }, access::layer);
     let commands = Router::new()
         .route(intent::ROUTE, post(intent::intent))
-        .route("/recognize", post(intent::intent))
+        .route(intent::ALIAS, post(intent::intent))
         .route(batch::ROUTE, post(batch::batch))
-        .route("/batch-recognize", post(batch::batch))
+        .route(batch::ALIAS, post(batch::batch))
         .route(text::ROUTE, post(text::text))
         .route_layer(open_to(&[Scope::Intent]));
     let words = Router::new()
@@ -70,6 +72,9 @@ pub fn app(server: Arc<Server>) -> Router {
     let mut api = Router::new()
         .route("/health", get(health::health))
         .route("/live", get(health::live))
+        .route(openapi::DOCUMENT, get(openapi::openapi_json))
+        .route(openapi::DOCS, get(openapi::docs))
+        .route(openapi::DOCS_FILES, get(openapi::docs_file))
         .merge(commands)
         .merge(words)
         .merge(operation)

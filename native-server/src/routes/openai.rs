@@ -14,16 +14,19 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use okyeame_core::decoding::{Segment, Transcript};
+use okyeame_core::decoding::{Segment, Transcript, Word};
 use okyeame_core::{Error as CoreError, RecognizeOptions, TimingsMs};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
+use utoipa::ToSchema;
 
 use crate::engine::{AskedWords, Engine};
 use crate::error::ApiError;
 use crate::inference_worker::{Answered, LoadedModel};
 use crate::queue::{Admission, Lane};
 use crate::routes::clip;
+use crate::routes::forms::{JsonTranscript, TranscriptionForm};
+use crate::routes::openapi::{self, ModelListRefusals, TranscriptRefusals};
 use crate::routes::openai_stream;
 use crate::routes::upload::{self, Form, out_of_range};
 use crate::state::Server;
@@ -41,8 +44,9 @@ const FIELDS: &[&str] =
 const ALIASES: [&str; 2] = ["whisper-1", "default"];
 
 /// How the answer is written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Format {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ToSchema)]
+#[schema(rename_all = "snake_case")]
+pub(crate) enum Format {
     #[default]
     Json,
     Text,
@@ -69,7 +73,22 @@ enum Reply {
     InPieces(Response),
 }
 
-/// Writes down what is said.
+/// What is said in this recording?
+///
+/// The words, as text, subtitles or JSON: `response_format` says which.
+#[utoipa::path(post, path = TRANSCRIPTIONS, operation_id = "create_transcription", tag = openapi::WORDS,
+    request_body(content = TranscriptionForm, content_type = "multipart/form-data"),
+    responses(
+        (status = 200, description = "The transcript", content(
+            (JsonTranscript = "application/json"),
+            (String = "text/plain"),
+            (String = "application/x-subrip"),
+            (String = "text/vtt")
+        )),
+        TranscriptRefusals,
+    ),
+    security((), ("bearer" = ["transcribe"]), ("api_key" = ["transcribe"]))
+)]
 pub(crate) async fn transcriptions(
     State(server): State<Arc<Server>>,
     request: Request,
@@ -77,17 +96,56 @@ pub(crate) async fn transcriptions(
     answer(&server, request, TRANSCRIPTIONS, false).await.map_err(OpenAiError)
 }
 
-/// Writes what is said down in English.
+/// What is said in this recording, in English?
+///
+/// As a transcription; whatever is spoken, English is written.
+#[utoipa::path(post, path = TRANSLATIONS, operation_id = "create_translation", tag = openapi::WORDS,
+    request_body(content = TranscriptionForm, content_type = "multipart/form-data"),
+    responses(
+        (status = 200, description = "The transcript", content(
+            (JsonTranscript = "application/json"),
+            (String = "text/plain"),
+            (String = "application/x-subrip"),
+            (String = "text/vtt")
+        )),
+        TranscriptRefusals,
+    ),
+    security((), ("bearer" = ["transcribe"]), ("api_key" = ["transcribe"]))
+)]
 pub(crate) async fn translations(State(server): State<Arc<Server>>, request: Request) -> Result<Response, OpenAiError> {
     answer(&server, request, TRANSLATIONS, true).await.map_err(OpenAiError)
 }
 
-/// The model that is served.
-pub(crate) async fn models(State(server): State<Arc<Server>>) -> Result<Json<Value>, OpenAiError> {
+/// The list of models.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ModelList {
+    /// `list`.
+    object: &'static str,
+    data: Vec<ModelCard>,
+}
+
+/// A name that `model` may have.
+#[derive(Debug, Serialize, ToSchema)]
+struct ModelCard {
+    id: String,
+    /// `model`.
+    object: &'static str,
+    created: u64,
+    owned_by: &'static str,
+}
+
+/// The names that `model` may have
+///
+/// That of the model that is served, and those by which clients ask for whatever is served.
+#[utoipa::path(get, path = MODELS, operation_id = "list_models", tag = openapi::WORDS,
+    responses((status = 200, description = "The names", body = ModelList), ModelListRefusals),
+    security((), ("bearer" = []), ("api_key" = []))
+)]
+pub(crate) async fn models(State(server): State<Arc<Server>>) -> Result<Json<ModelList>, OpenAiError> {
     let model = server.worker.model().map_err(OpenAiError)?;
-    let card = |id: &str| json!({"id": id, "object": "model", "created": 0, "owned_by": "okyeame"});
+    let card = |id: &str| ModelCard { id: id.to_owned(), object: "model", created: 0, owned_by: "okyeame" };
     let ids = std::iter::once(model.info.name.as_str()).chain(ALIASES);
-    Ok(Json(json!({"object": "list", "data": ids.map(card).collect::<Vec<_>>()})))
+    Ok(Json(ModelList { object: "list", data: ids.map(card).collect() }))
 }
 
 async fn answer(
@@ -199,7 +257,7 @@ fn written(transcript: &Transcript, asked: &Asked, duration_s: f64) -> Response 
     let text = transcript.text.trim();
     let plain = |body: String, kind: &'static str| ([(header::CONTENT_TYPE, kind)], body).into_response();
     match asked.format {
-        Format::Json => Json(json!({"text": text})).into_response(),
+        Format::Json => Json(PlainTranscript { text: text.to_owned() }).into_response(),
         Format::Text => plain(format!("{text}\n"), "text/plain; charset=utf-8"),
         Format::Srt => plain(srt(&transcript.segments), "application/x-subrip; charset=utf-8"),
         Format::Vtt => plain(vtt(&transcript.segments), "text/vtt; charset=utf-8"),
@@ -207,28 +265,76 @@ fn written(transcript: &Transcript, asked: &Asked, duration_s: f64) -> Response 
     }
 }
 
-fn verbose(transcript: &Transcript, asked: &Asked, duration_s: f64) -> Value {
-    let mut body = json!({
-        "task": if asked.words.translate { "translate" } else { "transcribe" },
-        "language": transcript.language,
-        "duration": duration_s,
-        "text": transcript.text.trim(),
-    });
-    if asked.segments {
-        let segment = |(id, s): (usize, &Segment)| {
-            json!({
-                "id": id, "seek": s.seek, "start": s.start_s, "end": s.end_s, "text": s.text, "tokens": s.tokens,
-                "temperature": s.temperature, "avg_logprob": s.avg_logprob, "compression_ratio": s.compression_ratio,
-                "no_speech_prob": s.no_speech_prob,
-            })
-        };
-        body["segments"] = transcript.segments.iter().enumerate().map(segment).collect();
+/// A transcript with `response_format=json`.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PlainTranscript {
+    text: String,
+}
+
+/// A transcript with `response_format=verbose_json`. Times are seconds.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct VerboseTranscript {
+    /// `transcribe` or `translate`.
+    task: &'static str,
+    /// What was spoken, as a code; `null` for a model that knows one language only.
+    #[schema(required = true)]
+    language: Option<String>,
+    duration: f64,
+    text: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    segments: Option<Vec<TimedSegment>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    words: Option<Vec<TimedWord>>,
+}
+
+/// A stretch of speech.
+#[derive(Debug, Serialize, ToSchema)]
+struct TimedSegment {
+    id: usize,
+    /// Where its window begins, hundredths of a second.
+    seek: usize,
+    start: f64,
+    end: f64,
+    text: String,
+    tokens: Vec<u32>,
+    temperature: f32,
+    avg_logprob: f32,
+    compression_ratio: f32,
+    no_speech_prob: f32,
+}
+
+/// A word.
+#[derive(Debug, Serialize, ToSchema)]
+struct TimedWord {
+    word: String,
+    start: f64,
+    end: f64,
+}
+
+fn verbose(transcript: &Transcript, asked: &Asked, duration_s: f64) -> VerboseTranscript {
+    let segment = |(id, s): (usize, &Segment)| TimedSegment {
+        id,
+        seek: s.seek,
+        start: s.start_s,
+        end: s.end_s,
+        text: s.text.clone(),
+        tokens: s.tokens.clone(),
+        temperature: s.temperature,
+        avg_logprob: s.avg_logprob,
+        compression_ratio: s.compression_ratio,
+        no_speech_prob: s.no_speech_prob,
+    };
+    let word = |w: &Word| TimedWord { word: w.text.trim().to_owned(), start: w.start_s, end: w.end_s };
+    let segments = &transcript.segments;
+    VerboseTranscript {
+        task: if asked.words.translate { "translate" } else { "transcribe" },
+        language: transcript.language.clone(),
+        duration: duration_s,
+        text: transcript.text.trim().to_owned(),
+        segments: asked.segments.then(|| segments.iter().enumerate().map(segment).collect()),
+        words: asked.words.word_times.then(|| segments.iter().flat_map(|segment| &segment.words).map(word).collect()),
     }
-    if asked.words.word_times {
-        let words = transcript.segments.iter().flat_map(|segment| &segment.words);
-        body["words"] = words.map(|w| json!({"word": w.text.trim(), "start": w.start_s, "end": w.end_s})).collect();
-    }
-    body
 }
 
 /// SubRip: numbered, hours always, a comma before the milliseconds.
@@ -266,11 +372,15 @@ fn clock(seconds: f64, always_hours: bool, point: char) -> String {
 pub(crate) struct OpenAiError(ApiError);
 
 /// OpenAI's `error` object.
-#[derive(Debug, Serialize)]
-pub(super) struct ErrorObject {
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ErrorObject {
     message: String,
+    /// `invalid_request_error` or `server_error`.
     r#type: &'static str,
+    /// Always `null`: the message names the parameter.
+    #[schema(required = true)]
     param: Option<String>,
+    #[schema(schema_with = openapi::error_code)]
     code: &'static str,
 }
 

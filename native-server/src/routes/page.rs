@@ -3,9 +3,16 @@
 use axum::http::header;
 use axum::response::{Html, IntoResponse};
 
+use crate::routes::openapi;
+
 const INDEX_HTML: &str = include_str!("../../assets/index.html");
 
-/// The page, never from a browser's cache: it changes with the binary.
+/// The page
+///
+/// Speak to it in a browser. With `--site`, the pages of that folder stand in its place, and `GET /…` are its files.
+#[utoipa::path(get, path = "/", tag = openapi::PAGES, responses(
+    (status = 200, description = "The page, never from a browser's cache", body = String, content_type = "text/html"),
+))]
 pub(crate) async fn page() -> impl IntoResponse {
     ([(header::CACHE_CONTROL, "no-cache")], Html(INDEX_HTML))
 }

@@ -6,21 +6,23 @@ use axum::Json;
 use axum::extract::State;
 use okyeame_core::Task;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::error::ApiError;
 use crate::model_choice::ModelSource;
+use crate::routes::openapi::{self, AboutRefusals};
 use crate::state::Server;
 use crate::stats::PerformanceMetrics;
 
 /// The answer of `/performance-stats`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct PerformanceReport {
     performance_metrics: PerformanceMetrics,
     optimization_status: OptimizationStatus,
     model_info: ModelSummary,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct OptimizationStatus {
     cuda_available: bool,
     device: String,
@@ -34,7 +36,7 @@ struct OptimizationStatus {
     queue_capacity: usize,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ModelSummary {
     /// The repository, or the folder's name: never a path of this machine.
     model_path: String,
@@ -43,7 +45,13 @@ struct ModelSummary {
     model_source: ModelSource,
 }
 
-/// How the server does, and what it runs on.
+/// How the server does, and what it runs on
+///
+/// Counters since the start, percentiles of the latest requests; one clip is one request. For machines: `/metrics`.
+#[utoipa::path(get, path = "/performance-stats", tag = openapi::OPERATION,
+    responses((status = 200, description = "Figures", body = PerformanceReport), AboutRefusals),
+    security((), ("bearer" = ["operate"]), ("api_key" = ["operate"]))
+)]
 pub(crate) async fn performance_stats(State(server): State<Arc<Server>>) -> Result<Json<PerformanceReport>, ApiError> {
     let model = server.worker.model()?;
     let (cache_entries, cache_bytes) = server.cache.size();

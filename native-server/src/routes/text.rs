@@ -10,6 +10,7 @@ use okyeame_core::intent::catalogue::{Catalogue, MAX_CATALOGUE_BYTES};
 use okyeame_core::{Recognition, RecognizeOptions, RunWhere};
 use serde::Deserialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::engine::Engine;
 use crate::error::ApiError;
@@ -17,6 +18,7 @@ use crate::inference_worker::Answered;
 use crate::queue::{Admission, Lane};
 use crate::request_id;
 use crate::routes::clip::{RUN_REASON, counted, millis};
+use crate::routes::openapi::{self, TextRefusals};
 use crate::routes::upload::{harmless, parse_catalogue, unread};
 use crate::state::Server;
 use crate::traces;
@@ -25,17 +27,30 @@ use crate::traces;
 pub(crate) const ROUTE: &str = "/text-intent";
 
 /// The body: `{"text": "Fa yei to cart no mu"}`, and what a clip's form may hold beside its file.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = TextCommand)]
 struct Written {
+    /// The command, 1 to 300 characters.
+    #[schema(min_length = 1, max_length = 300, examples("Fa yei to cart no mu", "add three of these to my cart"))]
     text: String,
+    /// Candidates in `top_predictions`.
+    #[schema(minimum = 1, maximum = 100, default = 5)]
     top_k: Option<usize>,
+    /// As for a clip; a text is read in every language that is known.
     language: Option<String>,
     /// The shop's own names, as the form's field `catalogue` has them.
     catalogue: Option<Value>,
 }
 
-/// Answers one text.
+/// What does this text ask for?
+///
+/// For customers who cannot or will not speak: the intent is matched from the words, and `intent_source` is `transcript`.
+#[utoipa::path(post, path = ROUTE, operation_id = "text_intent", tag = openapi::COMMANDS,
+    request_body = Written,
+    responses((status = 200, description = "What was understood", body = Recognition), TextRefusals),
+    security((), ("bearer" = ["intent"]), ("api_key" = ["intent"]))
+)]
 pub(crate) async fn text(State(server): State<Arc<Server>>, request: Request) -> Result<Json<Recognition>, ApiError> {
     let started = Instant::now();
     counted(&server, started, |_| false, answer(&server, request, started)).await.map(Json)

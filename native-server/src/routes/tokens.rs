@@ -9,10 +9,12 @@ use axum::extract::{FromRequest, Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::access::tokens::MAX_LIFE_S;
 use crate::access::{Caller, Scope, is_origin};
 use crate::error::ApiError;
+use crate::routes::openapi::{self, TokenRefusals};
 use crate::routes::upload::{harmless, out_of_range, unread};
 use crate::state::Server;
 
@@ -24,29 +26,47 @@ const DEFAULT_SCOPES: [Scope; 1] = [Scope::Intent];
 const DEFAULT_LIFE_S: u64 = 600;
 
 /// The body; an empty one takes all defaults.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schema(as = TokenRequest)]
 struct Wanted {
     /// Some of `intent` and `transcribe`, no more than the key has.
+    #[schema(min_items = 1, default = json!(["intent"]))]
     scopes: Option<Vec<Scope>>,
-    /// The page that may use it, such as `https://shop.example`.
+    /// The page that may use it, such as `https://shop.example`. Absent, whoever has the token.
+    #[schema(max_length = 300)]
     origin: Option<String>,
     /// Seconds, 1 to 86400.
+    #[schema(minimum = 1, maximum = 86400, default = 600)]
     expires_in: Option<u64>,
 }
 
 /// The answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Token)]
 struct Minted {
+    /// To be sent as `Authorization: Bearer TOKEN`.
     token: String,
     scopes: Vec<Scope>,
+    #[schema(required = true)]
     origin: Option<String>,
+    /// Seconds.
     expires_in: u64,
     /// Seconds since 1970.
     expires_at: u64,
 }
 
-/// Mints a token. Where access is off there is no key to mint it with, and it opens nothing that is not open.
+/// A token for a page
+///
+/// A shop's own server asks with its key and gives the token to its page: it is short-lived, opens no more than the key
+/// does, and can be bound to the page's origin. A token mints no others. An empty body takes all defaults.
+///
+/// Where access is off there is no key to mint it with, and it opens nothing that is not open.
+#[utoipa::path(post, path = ROUTE, operation_id = "mint_token", tag = openapi::ACCESS,
+    request_body = Option<Wanted>,
+    responses((status = 200, description = "The token; nobody on the way keeps it", body = Minted), TokenRefusals),
+    security((), ("bearer" = []), ("api_key" = []))
+)]
 pub(crate) async fn mint(State(server): State<Arc<Server>>, request: Request) -> Result<Response, ApiError> {
     let caller = request.extensions().get::<Caller>().cloned();
     if caller.as_ref().is_some_and(|caller| caller.by_token) {
@@ -54,11 +74,12 @@ pub(crate) async fn mint(State(server): State<Arc<Server>>, request: Request) ->
     }
     let body = Bytes::from_request(request, &()).await;
     let body = body.map_err(|refused| unread(refused.status(), &refused.body_text(), &refused, &server.config))?;
-    let wanted: Wanted = if body.trim_ascii().is_empty() {
-        Wanted::default()
+    let wanted: Option<Wanted> = if body.trim_ascii().is_empty() {
+        None
     } else {
         serde_json::from_slice(&body).map_err(|error| ApiError::InvalidJson { reason: harmless(&error.to_string()) })?
     };
+    let wanted = wanted.unwrap_or_default();
 
     let scopes = wanted.scopes.unwrap_or_else(|| DEFAULT_SCOPES.to_vec());
     if scopes.is_empty() || !scopes.iter().all(|scope| scope.is_for_tokens()) {

@@ -11,6 +11,7 @@ mod catalogue;
 mod files;
 mod metrics;
 mod openai;
+mod openapi;
 mod redis_imitation;
 mod reload;
 mod routes;
