@@ -96,7 +96,7 @@ test: test-tools model test-deploy ## All tests; installs what they need
 	else \
 	    echo 'cargo test --locked --workspace --all-targets'; cargo test --locked --workspace --all-targets; \
 	fi
-
+	@$(MAKE) test-api
 	@if [ -f wasm/pkg/okyeame.js ]; then $(MAKE) test-sdk test-browser; else \
 	    echo 'The browser engine is not built, and neither it nor the npm package is tested: make wasm.'; \
 	fi
@@ -109,6 +109,17 @@ test-deploy: deploy/.venv/.installed ## What deploy/kubernetes holds, against Ku
 deploy/.venv/.installed: deploy/requirements.txt
 	$(PYTHON) -m venv --clear deploy/.venv
 	deploy/.venv/bin/python -m pip install --quiet -r deploy/requirements.txt
+	@touch $@
+
+# The server is the program that the tests above built; how long is API_SECONDS.
+.PHONY: test-api
+test-api: tests/api/.venv/.installed ## The server against its OpenAPI document, by requests made from it (2 minutes); part of make test
+	cargo test --locked --workspace --no-run
+	@CARGO_TARGET_DIR=$(abspath $(CARGO_TARGET_DIR)) tests/api/.venv/bin/python tests/api/run.py
+
+tests/api/.venv/.installed: tests/api/requirements.txt
+	$(PYTHON) -m venv --clear tests/api/.venv
+	tests/api/.venv/bin/python -m pip install --quiet -r tests/api/requirements.txt
 	@touch $@
 
 .PHONY: test-sdk
@@ -143,7 +154,7 @@ check-gpu: build-tools ## The types of the cuda and vulkan builds, without their
 .PHONY: lint
 lint: ## Formatting, clippy (warnings are errors), and the scripts' syntax
 	@for script in scripts/*.sh .ci/run; do bash -n "$$script"; done
-	@$(PYTHON) -c 'import ast, sys; [ast.parse(open(f, encoding="utf-8").read(), f) for f in sys.argv[1:]]' scripts/*.py bench/*.py deploy/*.py examples/*/*.py
+	@$(PYTHON) -c 'import ast, sys; [ast.parse(open(f, encoding="utf-8").read(), f) for f in sys.argv[1:]]' scripts/*.py bench/*.py deploy/*.py tests/api/*.py examples/*/*.py
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
@@ -226,4 +237,4 @@ clean: ## Remove what was built; models and Python environments stay
 
 .PHONY: distclean
 distclean: clean ## Remove also the fetched model and the Python environments
-	rm -rf $(MODEL) $(MODEL)-ctranslate2 bench/.venv tests/golden/.venv examples/train-twi-shop/.venv
+	rm -rf $(MODEL) $(MODEL)-ctranslate2 bench/.venv tests/api/.venv tests/golden/.venv examples/train-twi-shop/.venv
