@@ -84,7 +84,7 @@ pub(crate) struct TranscriptionForm {
     /// How the answer is written.
     #[schema(required = false, inline)]
     response_format: Format,
-    /// How freely words are chosen.
+    /// How freely words are chosen; absent or 0, no more freely than a likely text needs.
     #[schema(required = false, minimum = 0, maximum = 1)]
     temperature: f32,
     /// What is timed, with `response_format=verbose_json` only.

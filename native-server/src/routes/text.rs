@@ -37,7 +37,7 @@ struct Written {
     /// Candidates in `top_predictions`.
     #[schema(minimum = 1, maximum = 100, default = 5)]
     top_k: Option<usize>,
-    /// As for a clip; a text is read in every language that is known.
+    /// As for a clip; it is echoed, and does not change what is understood.
     language: Option<String>,
     /// The shop's own names, as the form's field `catalogue` has them.
     catalogue: Option<Value>,
