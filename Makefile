@@ -27,7 +27,7 @@ help: ## What can be made, and how to begin
 	@echo
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo 'Settings, such as `make demo PORT=9000`: PORT, CARGO_TARGET_DIR, PYTHON, BENCH_ARGS, GOLDEN_ARGS.'
+	@echo 'Settings, such as `make demo PORT=9000`: PORT, CARGO_TARGET_DIR, PYTHON, BENCH_ARGS, SOAK_ARGS, AUDIT_ARGS, GOLDEN_ARGS.'
 
 # one thing after the other, also under `make -j`: cargo uses all cores by itself
 .NOTPARALLEL:
@@ -98,10 +98,17 @@ test: test-tools model test-deploy ## All tests; installs what they need
 	else \
 	    echo 'cargo test --locked --workspace --all-targets'; cargo test --locked --workspace --all-targets; \
 	fi
-	@$(MAKE) test-api
+
+	@$(MAKE) test-api test-soak
 	@if [ -f wasm/pkg/okyeame.js ]; then $(MAKE) test-sdk test-browser; else \
 	    echo 'The browser engine is not built, and neither it nor the npm package is tested: make wasm.'; \
 	fi
+
+# The program is the one that the tests above built.
+.PHONY: test-soak
+test-soak: load-tools ## The real server under a flood, slow and hostile clients, SIGTERM and kill -9, for a minute; part of make test
+	cargo test --locked --workspace --no-run
+	$(PYTHON) tests/soak/soak.py --short
 
 # The schemas of Kubernetes come from PyPI.
 .PHONY: test-deploy
@@ -156,7 +163,7 @@ check-gpu: build-tools ## The types of the cuda and vulkan builds, without their
 .PHONY: lint
 lint: ## Formatting, clippy (warnings are errors), and the scripts' syntax
 	@for script in scripts/*.sh .ci/run; do bash -n "$$script"; done
-	@$(PYTHON) -c 'import ast, sys; [ast.parse(open(f, encoding="utf-8").read(), f) for f in sys.argv[1:]]' scripts/*.py bench/*.py deploy/*.py tests/api/*.py examples/*/*.py
+	@$(PYTHON) -c 'import ast, sys; [ast.parse(open(f, encoding="utf-8").read(), f) for f in sys.argv[1:]]' scripts/*.py bench/*.py deploy/*.py tests/api/*.py tests/soak/*.py examples/*/*.py
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
@@ -180,8 +187,15 @@ bench: bench-tools build bench/.venv/.installed ## This project beside faster-wh
 	bench/.venv/bin/python bench/run.py $(BENCH_ARGS)
 
 .PHONY: bench-load
-bench-load: load-tools build model ## The server under 1, 4, 16 and 160 clients: what sharing a pass gives, and what a flood does
-	OKYEAME=$(abspath $(OKYEAME)) $(PYTHON) bench/load.py $(BENCH_ARGS)
+bench-load: load-tools build model bench/.venv/.installed ## The server under load, beside faster-whisper under the same (8 minutes): bench/README.md
+	@model=$(MODEL); \
+	if [ ! -f $$model/model.bin ] && [ -f $$model/model.safetensors ]; then model=$(MODEL)-ctranslate2; fi; \
+	$(PYTHON) scripts/fetch_model.py --out $$model; \
+	OKYEAME=$(abspath $(OKYEAME)) bench/.venv/bin/python bench/load.py --model $$model $(BENCH_ARGS)
+
+.PHONY: soak
+soak: load-tools build model ## What a server on the internet has to stand (20 minutes; SOAK_ARGS='--only loris'): bench/README.md
+	$(PYTHON) tests/soak/soak.py --binary $(OKYEAME) $(SOAK_ARGS)
 
 WEB_BENCH := $(CARGO_TARGET_DIR)/web-bench
 
@@ -249,4 +263,4 @@ clean: ## Remove what was built; models and Python environments stay
 
 .PHONY: distclean
 distclean: clean ## Remove also the fetched model and the Python environments
-	rm -rf $(MODEL) $(MODEL)-ctranslate2 bench/.venv tests/api/.venv tests/golden/.venv examples/train-twi-shop/.venv
+	rm -rf $(MODEL) $(MODEL)-ctranslate2 bench/.venv scripts/.venv tests/api/.venv tests/golden/.venv examples/train-twi-shop/.venv

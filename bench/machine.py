@@ -1,5 +1,7 @@
 """What was measured, and on what."""
 
+import datetime
+import json
 import os
 import platform
 import re
@@ -52,3 +54,12 @@ def cpu_ticks():
     """(all ticks, ticks that other guests of the host took): shows a machine that was not ours alone."""
     ticks = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
     return sum(ticks[:8]), ticks[7]
+
+
+def keep(kind, facts, lines):
+    """Writes results/KIND-DATE-CPU-CORES.md and .json, and prints the first."""
+    cpu = re.sub(r"[^A-Za-z0-9]+", "-", facts["machine"]["cpu"]).strip("-")
+    stem = ROOT / "bench/results" / f"{kind}-{datetime.date.today()}-{cpu}-{facts['machine']['cores']}"
+    stem.with_name(f"{stem.name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    stem.with_name(f"{stem.name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    print("\n".join(lines))

@@ -15,7 +15,7 @@ DEMO_NICE_TO_HAVE=(espeak-ng=espeak-ng) # speaks the clip of the curl line that 
 TEST=(espeak-ng=espeak-ng)              # speaks the commands that the tests recognise
 TEST_NICE_TO_HAVE=(redis-server=redis-server) # a real one beside the one that the tests imitate
 BENCH=(espeak-ng=espeak-ng)             # speaks the clips that are measured
-LOAD=(espeak-ng=espeak-ng wrk=wrk)      # a server under load
+LOAD=(espeak-ng=espeak-ng wrk=wrk)      # a server under load: make bench-load, make soak, make test-soak
 TRAIN=(espeak-ng=espeak-ng flite=flite) # speak the training corpus
 # where rustup has no standard library for browsers: a compiler that builds it, and its sources
 WASM=(wasm:compiler=rustc-web wasm:sources=rust-web-src)
@@ -120,7 +120,7 @@ case "${1:-test}" in
         obtain NEEDED "${BUILD[@]}" "${WGPU[@]}"
         ;;
     *)
-        echo "usage: $0 [build | demo | test | bench | wgpu | train | wasm | browser]" >&2
+        echo "usage: $0 [build | demo | test | bench | load | wgpu | train | wasm | browser]" >&2
         exit 2
         ;;
 esac
