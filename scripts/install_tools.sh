@@ -2,7 +2,7 @@
 # Installs what the build, the demo, the tests or the bench need and do not find. Safe to run again; a machine that
 # has everything is left alone, and nothing is asked of the network.
 #
-#   scripts/install_tools.sh [build | demo | test | bench | load | wgpu | train | wasm | browser]     (default: test)
+#   scripts/install_tools.sh [build | demo | test | bench | load | wgpu | train | wasm | browser | fuzz]     (default: test)
 #
 # Missing apt packages are installed where this runs as root on Debian or Ubuntu. Otherwise one sentence says what
 # to install, and the exit code is 1 if the job cannot go on without it.
@@ -21,6 +21,7 @@ TRAIN=(espeak-ng=espeak-ng flite=flite) # speak the training corpus
 WASM=(wasm:compiler=rustc-web wasm:sources=rust-web-src)
 NPM=(node=nodejs npm=npm)                                # wasm-opt, and the drivers of the browser tests, come from npm
 BROWSER=(browser:chromium=chromium)
+FUZZ=(cc=build-essential c++=build-essential) # libFuzzer is C++
 WGPU=(vulkan:driver=mesa-vulkan-drivers) # a graphics driver, which may compute on the CPU
 
 rustup_wasm() {
@@ -116,11 +117,14 @@ case "${1:-test}" in
     browser)
         obtain NEEDED "${NPM[@]}" "${BROWSER[@]}"
         ;;
+    fuzz)
+        obtain NEEDED "${FUZZ[@]}"
+        ;;
     wgpu)
         obtain NEEDED "${BUILD[@]}" "${WGPU[@]}"
         ;;
     *)
-        echo "usage: $0 [build | demo | test | bench | load | wgpu | train | wasm | browser]" >&2
+        echo "usage: $0 [build | demo | test | bench | load | wgpu | train | wasm | browser | fuzz]" >&2
         exit 2
         ;;
 esac
