@@ -61,9 +61,12 @@ pub struct ServerConfig {
     /// Connections that are open together; more wait until one ends. Half of the 1024 files that a process may usually have
     /// open: the rest is for the model, the log and the pages.
     pub max_connections: usize,
+    /// Streams (`GET /v1/stream`) that are open together, each of which is a connection, too; beyond that, 429.
+    pub max_streams: usize,
     /// Seconds in which a request's header must be there; an idle connection is closed after as many.
     pub header_timeout_s: f64,
-    /// Seconds that a client may send nothing of a body that it began (then 408), or take nothing of its answer.
+    /// Seconds that a client may send nothing of a body that it began (then 408) or into its stream, or take nothing of its
+    /// answer.
     pub io_timeout_s: f64,
     /// Where clips and their answers are kept for training; absent, nothing of them is.
     pub store_audio: Option<PathBuf>,
@@ -104,6 +107,7 @@ impl Default for ServerConfig {
             batch_wait_ms: 0.0,
             request_timeout_s: 60.0,
             max_connections: 512,
+            max_streams: 64,
             header_timeout_s: 10.0,
             io_timeout_s: 10.0,
             store_audio: None,

@@ -38,6 +38,14 @@ pub(crate) enum ApiError {
     InvalidJson { reason: String },
     #[error("the rest of the body did not come: for {limit_s} s nothing was sent")]
     BodyTooSlow { limit_s: f64 },
+    #[error("the stream was silent: for {limit_s} s no message came")]
+    StreamIdle { limit_s: f64 },
+    #[error("this route speaks WebSocket: open it with ws:// or wss://")]
+    NotWebSocket,
+    #[error("this is no message of a stream, such as {{\"type\": \"end\"}}: {reason}")]
+    InvalidMessage { reason: String },
+    #[error("the message is larger than the limit of {limit_bytes} bytes")]
+    MessageTooLarge { limit_bytes: usize },
     #[error("the body is larger than the limit of {limit_bytes} bytes")]
     BodyTooLarge { limit_bytes: usize },
     #[error("the {reason}")]
@@ -73,6 +81,8 @@ pub(crate) enum ApiError {
     TokenExpired,
     #[error("this token is for another page: a page of its own origin must send it")]
     WrongOrigin,
+    #[error("a page of another site may not open a stream: the operator allows its origin with --allow-origin")]
+    ForeignOrigin,
     #[error("this key or token does not open this route: its scopes are others")]
     OutOfScope,
     #[error(
@@ -110,6 +120,7 @@ pub(crate) fn status_of(code: &str) -> StatusCode {
         }
         "missing_key" | "invalid_key" | "token_expired" => StatusCode::UNAUTHORIZED,
         "wrong_origin" | "forbidden" => StatusCode::FORBIDDEN,
+        "not_a_websocket" => StatusCode::UPGRADE_REQUIRED,
         "not_found" | "unknown_model" => StatusCode::NOT_FOUND,
         "method_not_allowed" => StatusCode::METHOD_NOT_ALLOWED,
         "body_timeout" => StatusCode::REQUEST_TIMEOUT,
@@ -133,9 +144,10 @@ impl ApiError {
             Self::Core(error) => error.code(),
             Self::MissingFile { .. } => "missing_file",
             Self::NotMultipart { .. } => "not_multipart",
-            Self::MalformedBody { .. } | Self::InvalidJson { .. } => "malformed_body",
-            Self::BodyTooSlow { .. } => "body_timeout",
-            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::MalformedBody { .. } | Self::InvalidJson { .. } | Self::InvalidMessage { .. } => "malformed_body",
+            Self::BodyTooSlow { .. } | Self::StreamIdle { .. } => "body_timeout",
+            Self::BodyTooLarge { .. } | Self::MessageTooLarge { .. } => "body_too_large",
+            Self::NotWebSocket => "not_a_websocket",
             Self::InvalidCatalogue { .. } => "invalid_catalogue",
             Self::CatalogueTooLarge { .. } => "catalogue_too_large",
             Self::NotJson => "not_json",
@@ -151,7 +163,7 @@ impl ApiError {
             Self::NoKey => "missing_key",
             Self::UnknownKey => "invalid_key",
             Self::TokenExpired => "token_expired",
-            Self::WrongOrigin => "wrong_origin",
+            Self::WrongOrigin | Self::ForeignOrigin => "wrong_origin",
             Self::OutOfScope | Self::NeedsAdminKey => "forbidden",
             Self::TooOften { .. } => "rate_limited",
             Self::NotFound => "not_found",
@@ -188,7 +200,7 @@ impl ApiError {
     }
 
     /// Seconds after which it makes sense to ask again.
-    fn retry_after_s(&self) -> Option<u64> {
+    pub(crate) fn retry_after_s(&self) -> Option<u64> {
         match self {
             Self::Overloaded { retry_after_s } | Self::TooOften { retry_after_s } => Some(*retry_after_s),
             Self::Loading => Some(LOADING_RETRY_S),
@@ -224,6 +236,9 @@ impl ApiError {
         if response.status() == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        if response.status() == StatusCode::UPGRADE_REQUIRED {
+            response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        }
         if let Some(seconds) = self.retry_after_s() {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -238,7 +253,7 @@ mod tests {
 
     #[test]
     fn each_code_has_the_status_of_the_contract() {
-        let cases: [(ApiError, u16, &str); 30] = [
+        let cases: [(ApiError, u16, &str); 35] = [
             (CoreError::EmptyAudio.into(), 400, "empty_audio"),
             (CoreError::MalformedAudio { reason: "x".into() }.into(), 400, "malformed_audio"),
             (CoreError::InvalidSamples { count: 1 }.into(), 400, "invalid_samples"),
@@ -248,11 +263,16 @@ mod tests {
             (ApiError::UnknownKey, 401, "invalid_key"),
             (ApiError::TokenExpired, 401, "token_expired"),
             (ApiError::WrongOrigin, 403, "wrong_origin"),
+            (ApiError::ForeignOrigin, 403, "wrong_origin"),
             (ApiError::OutOfScope, 403, "forbidden"),
             (ApiError::TooOften { retry_after_s: 3 }, 429, "rate_limited"),
             (ApiError::NotFound, 404, "not_found"),
             (ApiError::MethodNotAllowed, 405, "method_not_allowed"),
             (ApiError::BodyTooSlow { limit_s: 1.0 }, 408, "body_timeout"),
+            (ApiError::StreamIdle { limit_s: 1.0 }, 408, "body_timeout"),
+            (ApiError::InvalidMessage { reason: "x".into() }, 400, "malformed_body"),
+            (ApiError::MessageTooLarge { limit_bytes: 1 }, 413, "body_too_large"),
+            (ApiError::NotWebSocket, 426, "not_a_websocket"),
             (CoreError::AudioTooLong { limit_s: 1.0 }.into(), 413, "audio_too_long"),
             (ApiError::BodyTooLarge { limit_bytes: 1 }, 413, "body_too_large"),
             (ApiError::CatalogueTooLarge { limit_bytes: 1 }, 413, "catalogue_too_large"),

@@ -31,6 +31,11 @@ pub(crate) fn within<T>(id: String, work: impl FnOnce() -> T) -> T {
     CURRENT.sync_scope(id, work)
 }
 
+/// Does what goes on after a request was answered, such as its stream, under that request's id.
+pub(crate) async fn under<T>(id: String, work: impl Future<Output = T>) -> T {
+    CURRENT.scope(id, work).await
+}
+
 /// Gives the request its id, runs it, echoes the id and logs one line.
 pub(crate) async fn layer(request: Request, next: Next) -> Response {
     let id = accepted(request.headers()).unwrap_or_else(|| Uuid::new_v4().to_string());

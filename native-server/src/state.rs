@@ -32,6 +32,8 @@ pub struct Server {
     pub(crate) traces: Option<Traces>,
     /// One permit for each clip that is decoded at this moment.
     pub(crate) decoders: Arc<Semaphore>,
+    /// One permit for each stream that is open.
+    pub(crate) streams: Arc<Semaphore>,
     pub(crate) started: Instant,
     draining: watch::Sender<bool>,
 }
@@ -82,6 +84,7 @@ impl Server {
             metrics,
             traces,
             decoders: Arc::new(Semaphore::new(config.threads.clamp(1, 1024))),
+            streams: Arc::new(Semaphore::new(config.max_streams.min(Semaphore::MAX_PERMITS))),
             started: Instant::now(),
             draining: watch::Sender::new(false),
             config,
@@ -99,7 +102,8 @@ impl Server {
         }
     }
 
-    /// From now on new work is refused with 503; what was accepted is finished.
+    /// From now on new work is refused with 503; what was accepted is finished, and streams end after the utterance that they
+    /// are at.
     pub fn begin_drain(&self) {
         self.draining.send_replace(true);
     }

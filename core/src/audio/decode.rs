@@ -90,7 +90,7 @@ pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Waveform> {
 
 /// Calls into a codec crate. Whatever the call touched is dropped or renewed after a panic, so no
 /// broken invariant is seen: that is what `AssertUnwindSafe` claims.
-fn guarded<T>(reading: &str, call: impl FnOnce() -> T) -> Result<T> {
+pub(super) fn guarded<T>(reading: &str, call: impl FnOnce() -> T) -> Result<T> {
     panic::catch_unwind(AssertUnwindSafe(call))
         .map_err(|_| Error::MalformedAudio { reason: format!("the decoder gave up on {reading}") })
 }

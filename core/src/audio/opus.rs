@@ -15,6 +15,9 @@
 use opus_decoder::{OpusDecoder, OpusError};
 use symphonia::core::codecs::audio::AudioCodecParameters;
 
+use super::decode::guarded;
+use super::pcm_sink::count_invalid;
+use super::resample::StreamResampler;
 use crate::error::{Error, Result};
 
 /// The rate at which Opus is decoded here.
@@ -100,6 +103,56 @@ impl OpusStream {
         let n_skip = self.skip_left.min(interleaved.len() / self.head.channels);
         self.skip_left -= n_skip;
         Ok(n_skip)
+    }
+}
+
+/// Opus packets without a file around them, one after the other as a microphone's encoder makes them, to 16 kHz mono.
+///
+/// Not for files: there [`decode`](super::decode()) knows where the sound begins, and takes the encoder's delay away.
+pub struct OpusPackets {
+    stream: OpusStream,
+    resampler: StreamResampler,
+    at_48_khz: Vec<f32>,
+}
+
+impl OpusPackets {
+    /// At the beginning of a stream.
+    ///
+    /// # Errors
+    /// None that is known: what makes the decoder could fail for other layouts.
+    pub fn new() -> Result<Self> {
+        // One channel: the decoder makes one of two.
+        let stream = OpusStream::new(&AudioCodecParameters::new())?;
+        Ok(Self { stream, resampler: StreamResampler::new(OPUS_RATE_HZ)?, at_48_khz: Vec::new() })
+    }
+
+    /// Decodes one packet and appends what can be said of its sound so far to `samples`, 16 kHz; the last 60 ms or so come
+    /// with the packets after it.
+    ///
+    /// # Errors
+    /// [`Error::MalformedAudio`] for what is no packet; the next one can be pushed all the same.
+    pub fn push(&mut self, packet: &[u8], samples: &mut Vec<f32>) -> Result<()> {
+        let Self { stream, resampler, at_48_khz } = self;
+        match guarded("an Opus packet", || stream.decode(packet, at_48_khz)) {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(Error::MalformedAudio { reason: format!("an Opus packet: {error}") }),
+            Err(panicked) => {
+                stream.renew()?;
+                return Err(panicked);
+            }
+        }
+        if count_invalid(at_48_khz) > 0 {
+            return Err(Error::MalformedAudio {
+                reason: "an Opus packet decodes to something that is no sound".to_owned(),
+            });
+        }
+        resampler.push(at_48_khz, samples)
+    }
+}
+
+impl std::fmt::Debug for OpusPackets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpusPackets").finish_non_exhaustive()
     }
 }
 
@@ -329,7 +382,79 @@ mod tests {
         assert!(stream.decode(&[first_byte(9, 3), 7], &mut samples).is_err());
     }
 
+    #[test]
+    fn packets_that_come_alone_are_the_sound_of_the_file() {
+        let file = include_bytes!("../../../tests/audio/speech_opus.ogg");
+        let packets = packets_of_ogg(file);
+        let mut stream = OpusPackets::new().unwrap();
+        let mut got = Vec::new();
+        for packet in &packets[2..] {
+            stream.push(packet, &mut got).unwrap();
+        }
+        let expected = super::super::decode(file, &super::super::DecodeLimits::default()).unwrap().into_samples();
+        // The file says how much at its beginning is the encoder's delay, a multiple of three.
+        let pre_skip = parse_head(&packets[0]).unwrap().pre_skip;
+        assert_eq!(pre_skip % 3, 0);
+        let got = &got[pre_skip / 3..];
+        assert!(expected.len() > 16_000 && got.len() + 1600 > expected.len(), "{} of {}", got.len(), expected.len());
+        let compared = 1600..got.len().min(expected.len()) - 1600;
+        let worst = got[compared.clone()].iter().zip(&expected[compared]).map(|(a, b)| (a - b).abs());
+        let worst = worst.fold(0.0, f32::max);
+        assert!(worst < 1e-3, "{worst}");
+    }
+
+    /// The packets of an Ogg file with one stream: RFC 3533, section 6.
+    fn packets_of_ogg(mut pages: &[u8]) -> Vec<Vec<u8>> {
+        let (mut packets, mut packet) = (Vec::new(), Vec::new());
+        while !pages.is_empty() {
+            assert!(pages.starts_with(b"OggS"));
+            let n_segments = usize::from(pages[26]);
+            let (segments, mut body) = pages[27..].split_at(n_segments);
+            for len in segments {
+                let (segment, rest) = body.split_at(usize::from(*len));
+                packet.extend_from_slice(segment);
+                body = rest;
+                if *len < 255 {
+                    packets.push(std::mem::take(&mut packet));
+                }
+            }
+            pages = body;
+        }
+        packets
+    }
+
+    #[test]
+    fn a_damaged_packet_costs_itself_only() {
+        let mut stream = OpusPackets::new().unwrap();
+        let mut samples = Vec::new();
+        let broken: [&[u8]; 4] = [&[], &[3, 0], &[first_byte(9, 3), 7], &[first_byte(9, 2), 252]];
+        for broken in broken {
+            assert_eq!(stream.push(broken, &mut samples).unwrap_err().code(), "malformed_audio", "{broken:?}");
+        }
+        assert!(samples.is_empty());
+        for _ in 0..50 {
+            stream.push(&[first_byte(9, 0)], &mut samples).unwrap();
+        }
+        // One second, but for what is still in the resampler.
+        assert!((14_000..=16_000).contains(&samples.len()), "{}", samples.len());
+        assert!(samples.iter().all(|sample| *sample == 0.0));
+    }
+
     proptest! {
+        #[test]
+        fn no_packet_makes_a_stream_panic(
+            packets in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 1..8),
+        ) {
+            let mut stream = OpusPackets::new().unwrap();
+            let mut samples = Vec::new();
+            for packet in packets {
+                if let Err(error) = stream.push(&packet, &mut samples) {
+                    prop_assert_eq!(error.code(), "malformed_audio");
+                }
+            }
+            prop_assert!(samples.iter().all(|sample| sample.is_finite()));
+        }
+
         #[test]
         fn no_packet_makes_the_splitter_panic(packet in prop::collection::vec(any::<u8>(), 0..64)) {
             if let Some(frames) = split_frames(&packet) {

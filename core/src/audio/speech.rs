@@ -14,9 +14,11 @@
 //!
 //! Mains hum and DC offset are filtered out first; a click is too short to be speech.
 //!
-//! Not for cutting long recordings into sentences, and not for streams: it looks at the whole clip.
+//! Not for cutting long recordings into sentences, and not for streams: it looks at the whole clip. Streams: `endpoint`.
 
-use super::level::{BUTTERWORTH_2_Q, BUTTERWORTH_4_Q, FRAME_HOP, FRAME_LEN, high_pass, levels_db, without_offset};
+use super::level::{
+    BUTTERWORTH_2_Q, BUTTERWORTH_4_Q, FRAME_HOP, FRAME_LEN, VOICE_BAND_HZ, high_pass, levels_db, without_offset,
+};
 use super::waveform::SAMPLE_RATE_HZ;
 
 /// Kept before the first and after the last trace of sound, 200 ms.
@@ -46,9 +48,6 @@ const ENTER: (f32, f32, f32) = (0.35, 4.0, 12.0);
 /// A frame still holds a trace of sound above this.
 const STAY: (f32, f32, f32) = (0.2, 3.0, 6.0);
 
-/// Low edge of the band that counts: above mains hum (50 Hz: -56 dB, 100 Hz: -32 dB), below the
-/// first formant of every vowel.
-const VOICE_BAND_HZ: f64 = 250.0;
 /// Low edge of the band of fricatives.
 const FRICATIVE_BAND_HZ: f64 = 3000.0;
 
@@ -201,7 +200,7 @@ fn sorted(levels_db: &[f32]) -> Vec<f32> {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -210,7 +209,7 @@ mod tests {
     const SYLLABLE: usize = SECOND / 4;
 
     /// White noise of the given RMS, the same for the same seed.
-    fn noise(n: usize, rms: f64, seed: u64) -> Vec<f32> {
+    pub(in crate::audio) fn noise(n: usize, rms: f64, seed: u64) -> Vec<f32> {
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         (0..n)
             .map(|_| {
@@ -222,7 +221,7 @@ mod tests {
     }
 
     /// A harmonic tone up to 3.5 kHz whose loudness rises and falls four times a second; RMS 0.1.
-    fn speech_like(f0_hz: f64, n_syllables: usize) -> Vec<f32> {
+    pub(in crate::audio) fn speech_like(f0_hz: f64, n_syllables: usize) -> Vec<f32> {
         let n = n_syllables * SYLLABLE;
         let mut samples: Vec<f64> = (0..n)
             .map(|i| {
@@ -241,7 +240,7 @@ mod tests {
     }
 
     /// `speech` after `lead` samples of noise and before `trail` more, at the given ratio.
-    fn recording(speech: &[f32], lead: usize, trail: usize, snr_db: f64, seed: u64) -> Vec<f32> {
+    pub(in crate::audio) fn recording(speech: &[f32], lead: usize, trail: usize, snr_db: f64, seed: u64) -> Vec<f32> {
         let mut samples = noise(lead + speech.len() + trail, 0.1 * 10_f64.powf(-snr_db / 20.0), seed);
         for (sample, s) in samples[lead..].iter_mut().zip(speech) {
             *sample += s;

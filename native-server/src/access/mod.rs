@@ -11,7 +11,7 @@ pub mod tokens;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
@@ -63,6 +63,8 @@ pub(crate) struct Caller {
     pub(crate) by_token: bool,
     /// Whose requests are counted together: a key's own, and each token's.
     counted_as: String,
+    /// When a token ends, seconds since 1970.
+    ends_at: Option<u64>,
 }
 
 /// After so many requests those who have not come for a while are forgotten by the rate limit.
@@ -100,7 +102,7 @@ impl Access {
         if let Some(key) = keys::find(&self.keys, shown) {
             let name = key.name.clone();
             let scopes = key.scopes.clone();
-            return Ok(Caller { counted_as: name.clone(), key: name, scopes, by_token: false });
+            return Ok(Caller { counted_as: name.clone(), key: name, scopes, by_token: false, ends_at: None });
         }
         let claims = self.tokens.read(shown)?;
         // A key that was taken away takes its tokens along; one that may do less, what they may do.
@@ -112,7 +114,8 @@ impl Access {
         }
         let held = |scope: &Scope| scope.is_for_tokens() && key.scopes.contains(scope);
         let scopes = claims.scopes.into_iter().filter(held).collect();
-        Ok(Caller { key: key.name.clone(), scopes, by_token: true, counted_as: claims.jti })
+        let ends_at = Some(claims.exp);
+        Ok(Caller { key: key.name.clone(), scopes, by_token: true, counted_as: claims.jti, ends_at })
     }
 
     /// Counts a request; an error once there were too many.
@@ -125,6 +128,15 @@ impl Access {
             let wait = until.wait_time_from(DefaultClock::default().now());
             ApiError::TooOften { retry_after_s: whole_seconds(wait) }
         })
+    }
+
+    /// Counts one more thing that is asked in a stream, as if it were a request; an error also once the token has ended.
+    pub(crate) fn asks_again(&self, caller: &Caller) -> Result<(), ApiError> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        if caller.ends_at.is_some_and(|end| end <= now) {
+            return Err(ApiError::TokenExpired);
+        }
+        self.count(caller)
     }
 
     /// Lets a request through that may have one of `scopes`.
@@ -141,19 +153,28 @@ impl Access {
     }
 }
 
+/// Beside `Authorization`, which a page cannot set on a WebSocket: a subprotocol of this prefix and the token.
+pub(crate) const TOKEN_PROTOCOL: &str = "okyeame.token.";
+
 /// Seconds until it makes sense to come back, at least one.
 fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + 1
 }
 
-/// What stands behind `Authorization: Bearer`, or in `X-API-Key`.
+/// What stands behind `Authorization: Bearer`, in `X-API-Key`, or, of a WebSocket, in a subprotocol.
 fn credential(headers: &HeaderMap) -> Option<&str> {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
         let (scheme, shown) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then_some(shown.trim())
     });
     let shown = bearer.or_else(|| headers.get("x-api-key").and_then(|value| value.to_str().ok()).map(str::trim));
-    shown.filter(|shown| !shown.is_empty())
+    shown.or_else(|| token_protocol(headers)).filter(|shown| !shown.is_empty())
+}
+
+/// The token among the subprotocols that a WebSocket offers.
+fn token_protocol(headers: &HeaderMap) -> Option<&str> {
+    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    offered.flat_map(|value| value.split(',')).find_map(|protocol| protocol.trim().strip_prefix(TOKEN_PROTOCOL))
 }
 
 /// An origin as browsers send it: scheme and host, no path.
@@ -202,6 +223,12 @@ mod tests {
             assert_eq!(shown("authorization", value).as_deref(), Some("abc"), "{value}");
         }
         assert_eq!(shown("x-api-key", "abc").as_deref(), Some("abc"));
+        for value in ["okyeame.token.abc", "okyeame.v1, okyeame.token.abc", "okyeame.token.abc,okyeame.v1"] {
+            assert_eq!(shown("sec-websocket-protocol", value).as_deref(), Some("abc"), "{value}");
+        }
+        for value in ["okyeame.v1", "okyeame.token.", "token.abc"] {
+            assert_eq!(shown("sec-websocket-protocol", value), None, "{value}");
+        }
         for value in ["Basic abc", "Bearer", "Bearer ", "abc", ""] {
             assert_eq!(shown("authorization", value), None, "{value}");
         }

@@ -112,10 +112,14 @@ pub(crate) struct Args {
     /// How many connections may be open together; more wait until one ends.
     #[arg(long, value_name = "N", default_value_t = ServerConfig::default().max_connections)]
     max_connections: usize,
+    /// How many streams (GET /v1/stream) may be open together; beyond that, 429. Each is a connection, too.
+    #[arg(long, value_name = "N", default_value_t = ServerConfig::default().max_streams)]
+    max_streams: usize,
     /// In how many seconds a request's header must be there. An idle connection is closed after as many.
     #[arg(long, value_name = "SECONDS", default_value_t = ServerConfig::default().header_timeout_s, value_parser = positive)]
     header_timeout_s: f64,
-    /// How many seconds a client may send nothing of a body that it began (then 408), or take nothing of its answer.
+    /// How many seconds a client may send nothing of a body that it began (then 408) or into its stream, or take nothing of
+    /// its answer.
     #[arg(long, value_name = "SECONDS", default_value_t = ServerConfig::default().io_timeout_s, value_parser = positive)]
     io_timeout_s: f64,
     /// Keep the clips of commands, and what was heard in them, in this folder: its manifest.jsonl is one that `okyeame
@@ -217,6 +221,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, CliError> {
         batch_wait_ms: args.batch_wait_ms,
         request_timeout_s: args.request_timeout_s,
         max_connections: args.max_connections,
+        max_streams: args.max_streams,
         header_timeout_s: args.header_timeout_s,
         io_timeout_s: args.io_timeout_s,
         store_audio: args.store_audio,

@@ -33,7 +33,22 @@ pub(crate) async fn recognize(
     admission: Admission,
     started: Instant,
 ) -> Result<Recognition, ApiError> {
-    let work = recognize_unbounded(server, file, options, admission, started);
+    let work = recognize_unbounded(server, file, options, admission, started, true);
+    counted(server, started, |recognition: &Recognition| recognition.cached, work).await
+}
+
+/// As [`recognize`], of a clip that is asked about once more: what is kept of it (`--store-audio`) is that answer.
+///
+/// # Errors
+/// As [`recognize`].
+pub(super) async fn recognize_for_now(
+    server: &Server,
+    file: UploadedFile,
+    options: &RecognizeOptions,
+    admission: Admission,
+    started: Instant,
+) -> Result<Recognition, ApiError> {
+    let work = recognize_unbounded(server, file, options, admission, started, false);
     counted(server, started, |recognition: &Recognition| recognition.cached, work).await
 }
 
@@ -70,6 +85,7 @@ async fn recognize_unbounded(
     options: &RecognizeOptions,
     admission: Admission,
     started: Instant,
+    keep: bool,
 ) -> Result<Recognition, ApiError> {
     let UploadedFile { filename, bytes } = file;
     if bytes.is_empty() {
@@ -81,7 +97,7 @@ async fn recognize_unbounded(
     model.options_check.check(options)?;
     let key = CacheKey::new(&model.fingerprint, options, &bytes);
 
-    let kept = server.store.as_ref().map(|store| (store, bytes.clone()));
+    let kept = server.store.as_ref().filter(|_| keep).map(|store| (store, bytes.clone()));
     let cached = server.cache.get(&key).await;
     if server.cache.is_enabled() {
         server.metrics.lookup(cached.as_ref().map(|(_, level)| *level));

@@ -1,7 +1,7 @@
 //! The HTTP routes. One file for each thing that a client asks for.
 //!
 //! Read in this order: [`intent`] (one clip, the main job), [`upload`] (how a form becomes clips and
-//! parameters), [`clip`] (how a clip becomes an answer), [`batch`], [`text`], [`openai`] and [`openai_stream`]
+//! parameters), [`clip`] (how a clip becomes an answer), [`stream`] (a microphone), [`batch`], [`text`], [`openai`] and [`openai_stream`]
 //! (transcripts), [`files`], [`admin`] (another model); the rest only reports. A route is described where it is handled;
 //! [`openapi`] gathers that.
 
@@ -18,6 +18,7 @@ mod openai_stream;
 pub(crate) mod openapi;
 pub(crate) mod page;
 pub(crate) mod stats;
+pub(crate) mod stream;
 pub(crate) mod text;
 pub(crate) mod tokens;
 pub(crate) mod upload;
@@ -51,6 +52,7 @@ pub fn app(server: Arc<Server>) -> Router {
         .route(batch::ROUTE, post(batch::batch))
         .route(batch::ALIAS, post(batch::batch))
         .route(text::ROUTE, post(text::text))
+        .route(stream::ROUTE, get(stream::stream))
         .route_layer(open_to(&[Scope::Intent]));
     let words = Router::new()
         .route(openai::TRANSCRIPTIONS, post(openai::transcriptions))

@@ -87,7 +87,8 @@ async fn answer(server: &Server, request: Request, started: Instant) -> Result<R
     Ok(recognition)
 }
 
-async fn catalogue(given: Option<Value>) -> Result<Option<Arc<Catalogue>>, ApiError> {
+/// A catalogue that came as a part of a message.
+pub(super) async fn catalogue(given: Option<Value>) -> Result<Option<Arc<Catalogue>>, ApiError> {
     let Some(json) = given.map(|json| json.to_string()) else { return Ok(None) };
     if json.len() > MAX_CATALOGUE_BYTES {
         return Err(ApiError::CatalogueTooLarge { limit_bytes: MAX_CATALOGUE_BYTES });

@@ -314,19 +314,17 @@ fn echoed_filename(name: &str) -> String {
 
 /// What a client may say beside its audio.
 #[derive(Debug, Default)]
-struct Parameters {
-    top_k: Option<usize>,
-    language: Option<String>,
-    transcribe: Option<bool>,
-    catalogue: Option<Arc<Catalogue>>,
+pub(super) struct Parameters {
+    pub(super) top_k: Option<usize>,
+    pub(super) language: Option<String>,
+    pub(super) transcribe: Option<bool>,
+    pub(super) catalogue: Option<Arc<Catalogue>>,
 }
 
 impl Parameters {
-    fn from_query(uri: &Uri) -> Result<Self, ApiError> {
-        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
-            .map_err(|_| out_of_range("the query", "pairs like ?top_k=5&language=tw".to_owned()))?;
+    pub(super) fn from_query(uri: &Uri) -> Result<Self, ApiError> {
         let mut parameters = Self::default();
-        for (name, value) in pairs {
+        for (name, value) in query(uri)? {
             parameters.set(&name, &value)?;
         }
         Ok(parameters)
@@ -343,19 +341,13 @@ impl Parameters {
                 self.top_k = Some(top_k);
             }
             "language" => self.language = Some(value.to_owned()),
-            "transcribe" => {
-                self.transcribe = Some(match value.to_ascii_lowercase().as_str() {
-                    "true" | "1" | "yes" => true,
-                    "false" | "0" | "no" => false,
-                    _ => return Err(out_of_range("transcribe", "true or false".to_owned())),
-                });
-            }
+            "transcribe" => self.transcribe = Some(truth("transcribe", value)?),
             _ => {}
         }
         Ok(())
     }
 
-    fn into_options(self) -> RecognizeOptions {
+    pub(super) fn into_options(self) -> RecognizeOptions {
         let defaults = RecognizeOptions::default();
         RecognizeOptions {
             top_k: self.top_k.unwrap_or(defaults.top_k),
@@ -364,6 +356,22 @@ impl Parameters {
             catalogue: self.catalogue,
             ..defaults
         }
+    }
+}
+
+/// The pairs of a request's query.
+pub(super) fn query(uri: &Uri) -> Result<Vec<(String, String)>, ApiError> {
+    Query::try_from_uri(uri)
+        .map(|Query(pairs)| pairs)
+        .map_err(|_| out_of_range("the query", "pairs like ?top_k=5&language=tw".to_owned()))
+}
+
+/// A value that is true or false.
+pub(super) fn truth(name: &'static str, value: &str) -> Result<bool, ApiError> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" => Ok(true),
+        "false" | "0" | "no" => Ok(false),
+        _ => Err(out_of_range(name, "true or false".to_owned())),
     }
 }
 

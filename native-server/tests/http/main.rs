@@ -1,5 +1,5 @@
-//! The HTTP contract, tested on the router without a socket and without weights: a test engine stands
-//! for the model and does what the request's language tells it (answer, wait, fail, panic).
+//! The HTTP contract, tested on the router without a socket (but for `socket` and `stream`) and without weights: a test
+//! engine stands for the model and does what the request's language tells it (answer, wait, fail, panic).
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on fails
 
@@ -17,6 +17,7 @@ mod reload;
 mod routes;
 mod shared_cache;
 mod socket;
+mod stream;
 mod support;
 mod text;
 mod traces;

@@ -15,13 +15,13 @@ use tokio::task::JoinHandle;
 
 use crate::support::{Form, Shop, WAIT, ask, tone};
 
-struct Served {
-    address: SocketAddr,
-    stop: oneshot::Sender<()>,
-    serving: JoinHandle<()>,
+pub(crate) struct Served {
+    pub(crate) address: SocketAddr,
+    pub(crate) stop: oneshot::Sender<()>,
+    pub(crate) serving: JoinHandle<()>,
 }
 
-async fn serve(shop: &Shop) -> Served {
+pub(crate) async fn serve(shop: &Shop) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
