@@ -154,7 +154,7 @@ impl Access {
 }
 
 /// Beside `Authorization`, which a page cannot set on a WebSocket: a subprotocol of this prefix and the token.
-pub(crate) const TOKEN_PROTOCOL: &str = "okyeame.token.";
+const TOKEN_PROTOCOL: &str = "okyeame.token.";
 
 /// Seconds until it makes sense to come back, at least one.
 fn whole_seconds(wait: Duration) -> u64 {
