@@ -117,8 +117,8 @@ impl Endpointer {
     /// Hears 16 kHz samples up to the next event; says how many it took. The rest is for the next call.
     pub fn push(&mut self, samples: &[f32]) -> (usize, Option<EndpointEvent>) {
         for (at, sample) in samples.iter().enumerate() {
-            // What is no number would stay in the filter for ever.
-            let sample = if sample.is_finite() { f64::from(*sample) } else { 0.0 };
+            // What is no number would stay in the filter for ever, and what is no sound for long.
+            let sample = if sample.is_nan() { 0.0 } else { f64::from(sample.clamp(-1.0, 1.0)) };
             let filtered = self.filter.next(sample);
             self.energy += filtered * filtered;
             self.n_in_frame += 1;
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_passes() {
+    fn what_is_no_sound_passes() {
         let mut samples = recording(&speech_like(120.0, 4), SECOND, SECOND, 40.0, 7);
         samples[100] = f32::NAN;
         samples[200] = f32::INFINITY;

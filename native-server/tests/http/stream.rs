@@ -621,7 +621,8 @@ async fn a_stream_is_a_connection_among_the_others() {
     let shop = Shop::with(|config| config.max_connections = 1).await;
     let served = serve(&shop).await;
     let socket = open(&served, "").await;
-    let second = tokio::spawn(async move { try_open(served.address, "", &[]).await.is_ok() });
+    let address = served.address;
+    let second = tokio::spawn(async move { try_open(address, "", &[]).await.is_ok() });
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(!second.is_finished());
     drop(socket);
