@@ -10,6 +10,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use okyeame_core::audio::{SAMPLE_RATE_HZ, Waveform};
 use okyeame_core::{Error as CoreError, RecognizeOptions, Result as CoreResult};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::engine::Engine;
 use crate::error::ApiError;
@@ -112,7 +113,8 @@ fn warm_up_clip() -> CoreResult<Waveform> {
 }
 
 /// A load that goes on.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = BegunLoad)]
 pub(crate) struct Begun {
     /// The repository, or the folder's name.
     model: String,
@@ -121,7 +123,8 @@ pub(crate) struct Begun {
 }
 
 /// A load that failed, as anybody who may ask is told.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = FailedLoad)]
 pub(crate) struct Failed {
     model: String,
     /// Seconds since 1970.
@@ -131,10 +134,12 @@ pub(crate) struct Failed {
 }
 
 /// What is known of loads.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
 pub(crate) struct LoadsNow {
+    #[schema(required = true)]
     loading: Option<Begun>,
     /// The last one, unless a later one succeeded.
+    #[schema(required = true)]
     last_failure: Option<Failed>,
 }
 

@@ -18,12 +18,14 @@ use axum::http::{HeaderMap, header};
 use okyeame_core::ModelInfo;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::error::ApiError;
 use crate::inference_worker::LoadedModel;
 use crate::model_choice::{ModelChoice, ModelSource};
 use crate::model_loading::{LoadsNow, since_1970};
 use crate::routes::clip::millis;
+use crate::routes::openapi::{self, AdminRefusals, LoadRefusals};
 use crate::routes::upload::{harmless, out_of_range, unread};
 use crate::state::Server;
 
@@ -35,18 +37,27 @@ const DEFAULT: &str = "default";
 const MAX_NAME_BYTES: usize = 4096;
 
 /// The body, as the options of `okyeame server` have it; an empty one loads the present model again.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schema(as = ModelRequest)]
 struct Wanted {
-    /// A repository, a folder, or `default`.
+    /// A repository, a folder of the server's machine, or `default`. Absent, the present one is loaded again.
+    #[schema(min_length = 1, max_length = 4096)]
     model: Option<String>,
+    /// Of the repository.
+    #[schema(min_length = 1, max_length = 4096)]
     revision: Option<String>,
+    /// The base of an intent head that is alone.
+    #[schema(min_length = 1, max_length = 4096)]
     base: Option<String>,
+    /// The language of a model with one adapter for each.
+    #[schema(min_length = 1, max_length = 4096)]
     adapter: Option<String>,
 }
 
 /// The answer of `POST /admin/models`: what `/model-info` says from now on.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = LoadedModel)]
 pub(crate) struct Loaded {
     #[serde(flatten)]
     info: ModelInfo,
@@ -54,17 +65,22 @@ pub(crate) struct Loaded {
 }
 
 /// The answer of `GET /admin/models`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ServedModels)]
 pub(crate) struct Models {
+    /// Absent until the first one is loaded.
+    #[schema(required = true)]
     served: Option<Served>,
     #[serde(flatten)]
     loads: LoadsNow,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ServedModel)]
 struct Served {
     /// The repository, or the folder's name: never a path of this machine.
     model: String,
+    #[schema(value_type = String)]
     source: ModelSource,
     /// Seconds since 1970.
     loaded_at: u64,
@@ -82,7 +98,13 @@ impl Served {
     }
 }
 
-/// What is served, and how loading goes.
+/// Which model is served
+///
+/// Since when, whether another one is being loaded, and why the last one could not be.
+#[utoipa::path(get, path = MODELS, operation_id = "served_models", tag = openapi::OPERATION,
+    responses((status = 200, description = "The model, and how loading goes", body = Models), AdminRefusals),
+    security((), ("bearer" = ["admin"]), ("api_key" = ["admin"]))
+)]
 pub(crate) async fn models(State(server): State<Arc<Server>>, headers: HeaderMap) -> Result<Json<Models>, ApiError> {
     check_place(&server, &headers)?;
     // The books first: a load that is not in them any more has its model in place.
@@ -91,7 +113,15 @@ pub(crate) async fn models(State(server): State<Arc<Server>>, headers: HeaderMap
     Ok(Json(Models { served, loads }))
 }
 
-/// Loads a model and puts it in the present one's place.
+/// Another model in the place of the one that is served
+///
+/// No request is lost: the new one is loaded and warmed up beside the old one, whose work is finished. The answer comes when
+/// the new one has taken over. Without a key only programs on the server's own machine may ask.
+#[utoipa::path(post, path = MODELS, operation_id = "load_model", tag = openapi::OPERATION,
+    request_body = Option<Wanted>,
+    responses((status = 200, description = "The model that answers from now on", body = Loaded), LoadRefusals),
+    security((), ("bearer" = ["admin"]), ("api_key" = ["admin"]))
+)]
 pub(crate) async fn load(State(server): State<Arc<Server>>, request: Request) -> Result<Json<Loaded>, ApiError> {
     check_place(&server, request.headers())?;
     // What a form of a web page could send, it may not be.

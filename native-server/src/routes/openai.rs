@@ -26,8 +26,8 @@ use crate::inference_worker::{Answered, LoadedModel};
 use crate::queue::{Admission, Lane};
 use crate::routes::clip;
 use crate::routes::forms::{JsonTranscript, TranscriptionForm};
-use crate::routes::openapi::{self, ModelListRefusals, TranscriptRefusals};
 use crate::routes::openai_stream;
+use crate::routes::openapi::{self, ModelListRefusals, TranscriptRefusals};
 use crate::routes::upload::{self, Form, out_of_range};
 use crate::state::Server;
 use crate::traces;
@@ -199,7 +199,8 @@ async fn transcribe(
     let words = asked.words.clone();
     let work = move |engine: &dyn Engine| engine.transcribe(&waveform, &words);
     let asked_at = Instant::now();
-    let Answered { answer, queued } = server.worker.ask(&model, Lane::Words, duration_s, Admission::Refuse, work).await?;
+    let Answered { answer, queued } =
+        server.worker.ask(&model, Lane::Words, duration_s, Admission::Refuse, work).await?;
     let transcript = clip::millis(asked_at.elapsed().saturating_sub(queued));
     traces::stages(&TimingsMs { queue: clip::millis(queued), transcript, ..TimingsMs::default() });
     Ok(Reply::Whole(written(&answer, &asked, duration_s)))

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use axum::body::Body;
-use axum::http::{HeaderValue, Uri, header};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Response};
 use serde_json::Value;
 use utoipa::openapi::header::{Header, HeaderBuilder};
@@ -23,7 +23,7 @@ use utoipa::openapi::{self, Content, Ref, RefOr};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
 use super::forms::OpenAiErrorBody;
-use super::{batch, files, health, intent, intents, openai, page, stats, text, tokens};
+use super::{admin, batch, files, health, intent, intents, openai, page, stats, stream, text, tokens};
 use crate::error::{ApiError, ErrorBody, status_of};
 use crate::metrics;
 
@@ -47,7 +47,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
     img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
 
 /// Every code of an error, and what it says. The statuses are [`status_of`]'s.
-pub(crate) const CODES: [(&str, &str); 30] = [
+pub(crate) const CODES: [(&str, &str); 56] = [
     ("empty_audio", "the file holds no bytes, or no samples"),
     ("malformed_audio", "a known format, but damaged or cut off before the first sample"),
     ("invalid_samples", "samples that are no finite numbers"),
@@ -78,6 +78,59 @@ pub(crate) const CODES: [(&str, &str); 30] = [
     ("model_unavailable", "the model could not be loaded; the server's log says why"),
     ("timeout", "the answer took longer than the server allows"),
     ("internal_error", "the server's own fault; its log holds the cause under `request_id`"),
+    ("not_a_websocket", "this route speaks WebSocket only: ask with `Upgrade: websocket`"),
+    ("not_json", "send the body as `Content-Type: application/json`"),
+    ("model_loading", "another model is being loaded: one at a time"),
+    ("model_not_found", "there is no such model, or it is not complete"),
+    ("invalid_config", "a file of the model does not fit the others"),
+    ("unsupported_model", "a kind of model that is not read here"),
+    ("unsafe_path", "a file of the model points out of its folder"),
+    ("damaged_weights", "the weights are damaged"),
+    ("unsafe_pickle", "the weights ask to run something; nothing was run"),
+    ("weights_too_large", "the weights are larger than is read here"),
+    ("weight_mismatch", "the weights are not those of the architecture; `detail` lists the tensors"),
+    ("shape_mismatch", "a tensor has another shape than its neighbours need"),
+    ("unsupported_bundle", "a web bundle of another version"),
+    ("checksum_mismatch", "a file is not what its checksum says"),
+    ("out_of_memory", "the model does not fit into the memory that is free"),
+    ("device_unavailable", "the device is not there"),
+    ("device_failed", "the device failed"),
+    ("not_finite", "the model's numbers are not finite"),
+    ("io", "a file could not be read; the server's log says which"),
+    ("bad_manifest", "a manifest cannot be used"),
+    ("hub_unreachable", "the hub cannot be reached"),
+    ("hub_unauthorized", "the hub does not know the token"),
+    ("hub_forbidden", "the hub does not let the token's account in"),
+    ("hub_not_found", "the hub has no such repository"),
+    ("hub_busy", "the hub asks to come back later"),
+    ("hub_failed", "the hub failed"),
+];
+
+/// Why a model cannot be loaded.
+const LOAD: &[&str] = &[
+    "model_not_found",
+    "invalid_config",
+    "unsupported_model",
+    "unsafe_path",
+    "damaged_weights",
+    "unsafe_pickle",
+    "weights_too_large",
+    "weight_mismatch",
+    "shape_mismatch",
+    "unsupported_bundle",
+    "checksum_mismatch",
+    "out_of_memory",
+    "device_unavailable",
+    "device_failed",
+    "not_finite",
+    "io",
+    "bad_manifest",
+    "hub_unreachable",
+    "hub_unauthorized",
+    "hub_forbidden",
+    "hub_not_found",
+    "hub_busy",
+    "hub_failed",
 ];
 
 /// What the door says of a key or a token.
@@ -123,6 +176,12 @@ refusal_sets! {
     AboutRefusals, "ErrorBody", DOOR, NO_MODEL;
     /// A token.
     TokenRefusals, "ErrorBody", DOOR, BODY, &["invalid_parameter", "internal_error"];
+    /// A stream, before it is one.
+    StreamRefusals, "ErrorBody", DOOR, NO_MODEL, OPTIONS, &["invalid_parameter", "not_a_websocket", "overloaded", "draining"];
+    /// What is served.
+    AdminRefusals, "ErrorBody", DOOR;
+    /// Another model.
+    LoadRefusals, "ErrorBody", DOOR, BODY, LOAD, &["not_json", "model_loading", "invalid_parameter", "draining", "internal_error"];
     /// Counters.
     MetricsRefusals, "ErrorBody", DOOR, &["internal_error"];
     /// A file.
@@ -134,7 +193,9 @@ fn refusals(sets: &[&[&'static str]], body: &str) -> BTreeMap<String, RefOr<open
     let mut by_status: BTreeMap<u16, Vec<&'static str>> = BTreeMap::new();
     for set in sets {
         for code in *set {
-            by_status.entry(status_of(code).as_u16()).or_default().push(*code);
+            // What is wrong with a model is the fault of whoever asked for it.
+            let status = if LOAD.contains(code) { StatusCode::UNPROCESSABLE_ENTITY } else { status_of(code) };
+            by_status.entry(status.as_u16()).or_default().push(*code);
         }
     }
     let response = |(status, codes): (u16, Vec<&'static str>)| {
@@ -204,6 +265,7 @@ const INTRODUCTION: &str = "Speech in, a shop's command out: a customer says *Fa
         intent::intent,
         batch::batch,
         text::text,
+        stream::stream,
         openai::transcriptions,
         openai::translations,
         openai::models,
@@ -214,6 +276,8 @@ const INTRODUCTION: &str = "Speech in, a shop's command out: a customer says *Fa
         health::live,
         stats::performance_stats,
         metrics::metrics,
+        admin::models,
+        admin::load,
         page::page,
         files::models,
         openapi_json,

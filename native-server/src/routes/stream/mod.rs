@@ -25,6 +25,7 @@ use crate::access::Caller;
 use crate::config::ServerConfig;
 use crate::error::ApiError;
 use crate::request_id;
+use crate::routes::openapi::{self, StreamRefusals};
 use crate::routes::upload::{Parameters, out_of_range, query, truth};
 use crate::state::Server;
 use messages::Format;
@@ -73,7 +74,24 @@ impl Asked {
     }
 }
 
-/// Opens a stream.
+/// A microphone over a WebSocket
+///
+/// Sound in (binary frames), an answer for each utterance out (text frames of JSON, told apart by `type`): `ready`,
+/// `speech_started`, `partial`, `intent` (from the sound), `final` (with the words), `error`. The server hears where an utterance
+/// ends; `{"type": "end"}` ends it by hand, `{"type": "stop"}` the stream. The first message may be `{"type": "start"}` with
+/// `language`, `top_k`, `transcribe` and `catalogue`. A page offers the subprotocol `okyeame.v1` and, as it cannot set
+/// `Authorization`, its token as the subprotocol `okyeame.token.TOKEN`.
+#[utoipa::path(get, path = ROUTE, operation_id = "stream", tag = openapi::COMMANDS,
+    params(
+        ("format" = Option<String>, Query, description = "`pcm16` (16 kHz, mono, 16 bits, little-endian; the default) or `opus` (a packet in each frame)"),
+        ("partials" = Option<bool>, Query, description = "Whether to say what it sounds like so far"),
+        ("transcribe" = Option<bool>, Query, description = "Whether the words are wanted; they are not unless asked for"),
+        ("top_k" = Option<u32>, Query, description = "Candidates in each answer", minimum = 1, maximum = 100),
+        ("language" = Option<String>, Query, description = "As for a clip"),
+    ),
+    responses((status = 101, description = "The stream is open"), StreamRefusals),
+    security((), ("bearer" = ["intent"]), ("api_key" = ["intent"]))
+)]
 pub(crate) async fn stream(State(server): State<Arc<Server>>, request: Request) -> Result<Response, ApiError> {
     let (mut parts, _) = request.into_parts();
     check_origin(&parts.headers, &server.config.allowed_origins)?;

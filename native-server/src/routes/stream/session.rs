@@ -356,7 +356,9 @@ impl Session {
 }
 
 async fn guess(server: Arc<Server>, span: Span, so_far: Waveform, options: RecognizeOptions) -> Guessed {
-    let answered = server.worker.recognize(so_far, options, Admission::Refuse).await?;
+    let model = server.worker.model()?;
+    model.options_check.check(&options)?;
+    let answered = server.worker.recognize(&model, so_far, options, Admission::Refuse).await?;
     Ok((span, answered.answer))
 }
 
