@@ -6,7 +6,26 @@
 
 /// A stranger's text, fit to be printed: no control characters, and not long.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().take(100).map(|c| if c.is_control() { '?' } else { c }).collect()
+    first_of(text, 100)
+}
+
+/// A sentence about a stranger's file. A parser's may quote the file, however long, as it stands there: so whatever is
+/// said of a file goes through here.
+fn sentence(text: &str) -> String {
+    first_of(text, 600)
+}
+
+fn first_of(text: &str, max_chars: usize) -> String {
+    text.chars().take(max_chars).map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// Names of a list that are shown: more than any Whisper has.
+const MAX_SHOWN_NAMES: usize = 2000;
+
+/// Names of tensors, some of which are a file's.
+fn names(all: &[String]) -> String {
+    let shown: Vec<String> = all.iter().take(MAX_SHOWN_NAMES).map(|name| sentence(name)).collect();
+    format!("{shown:?}{}", more(all.len(), shown.len()))
 }
 
 /// What is said of a list that was cut short.
@@ -25,13 +44,13 @@ pub enum Error {
     #[error("the audio is empty: it holds no samples")]
     EmptyAudio,
     /// The container or the codec is none of those that are read.
-    #[error("this is not audio of a known format ({reason}); send WAV, FLAC, MP3, Ogg, WebM or M4A")]
+    #[error("this is not audio of a known format ({}); send WAV, FLAC, MP3, Ogg, WebM or M4A", sentence(reason))]
     UnsupportedAudio {
         /// What the reader saw.
         reason: String,
     },
     /// A known format, but its content contradicts itself or ends before the first sample.
-    #[error("the audio file is damaged: {reason}")]
+    #[error("the audio file is damaged: {}", sentence(reason))]
     MalformedAudio {
         /// What the decoder said.
         reason: String,
@@ -71,7 +90,7 @@ pub enum Error {
         what: String,
     },
     /// A `config.json`, `tokenizer.json` or label file that cannot be used.
-    #[error("{file} cannot be used: {reason}")]
+    #[error("{file} cannot be used: {}", sentence(reason))]
     InvalidConfig {
         /// The file's name.
         file: String,
@@ -103,7 +122,7 @@ pub enum Error {
         file: String,
     },
     /// A weight file that is cut short, oversized or contradicts itself.
-    #[error("the weight file {file} is damaged: {reason}")]
+    #[error("the weight file {file} is damaged: {}", sentence(reason))]
     DamagedWeights {
         /// The file's name.
         file: String,
@@ -121,7 +140,7 @@ pub enum Error {
         global: String,
     },
     /// A PyTorch file that says it holds more than the model can have; found before that much memory is set aside.
-    #[error("the weight file {file} is too large: {reason}")]
+    #[error("the weight file {file} is too large: {}", sentence(reason))]
     WeightsTooLarge {
         /// The file's name.
         file: String,
@@ -129,7 +148,7 @@ pub enum Error {
         reason: String,
     },
     /// The tensors in the files are not those of the architecture. Lists every one at once.
-    #[error("the weights do not fit the architecture: {} missing {missing:?}, {} unused {unused:?}, {} of the wrong shape {misshapen:?}", missing.len(), unused.len(), misshapen.len())]
+    #[error("the weights do not fit the architecture: {} missing {}, {} unused {}, {} of the wrong shape {}", missing.len(), names(missing), unused.len(), names(unused), misshapen.len(), names(misshapen))]
     WeightMismatch {
         /// Names that the architecture needs and the files lack.
         missing: Vec<String>,

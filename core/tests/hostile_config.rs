@@ -100,6 +100,34 @@ fn dimensions_beyond_reason() {
     }
 }
 
+/// Each is allowed; in a browser, where a number has 32 bits, these products were once 0.
+#[test]
+fn dimensions_whose_product_is_beyond_reason() {
+    let together = [
+        json!({"max_source_positions": 65_536, "encoder_ffn_dim": 65_536}),
+        json!({"max_target_positions": 65_536, "d_model": 16_384, "decoder_layers": 128}),
+        json!({"max_target_positions": 65_536, "decoder_ffn_dim": 65_536}),
+    ];
+    for change in together {
+        let mut config = tiny_config();
+        for (field, value) in change.as_object().unwrap() {
+            config[field] = value.clone();
+        }
+        let error = WhisperConfig::from_json(config.to_string().as_bytes()).unwrap_err();
+        assert!(error.code() == "invalid_config" && error.to_string().contains(" × "), "{change}: {error}");
+    }
+}
+
+#[test]
+fn a_config_is_quoted_harmlessly() {
+    for (field, part) in [("activation_function", "is not known, only 'gelu'"), ("d_model", "invalid type")] {
+        let mut config = tiny_config();
+        config[field] = format!("\u{1b}[2J\n{}", "x".repeat(100_000)).into();
+        let said = WhisperConfig::from_json(config.to_string().as_bytes()).unwrap_err().to_string();
+        assert!(said.len() < 1000 && !said.contains(char::is_control) && said.contains(part), "{said}");
+    }
+}
+
 /// Possible, but not those of the weights: every tensor is told, and nothing is allocated for them first.
 #[test]
 fn dimensions_of_another_model() {

@@ -184,6 +184,19 @@ fn views_of_a_storage() {
     }
 }
 
+/// torch has empty tensors, and gives their other axes any length: the product of these fits into no number.
+#[test]
+fn the_axes_beside_an_empty_one_are_not_multiplied() {
+    for shape in [[1 << 62, 4, 0], [0, 1 << 62, 4], [1 << 62, 0, 4]] {
+        let bytes = zip_file(&[View::floats(1, &shape, &[0, 0, 1])], &[("0", floats(&[1.0]))]);
+        let source = open(&bytes).unwrap();
+        assert_eq!((source.n_elements(), source.main_dtype()), (0, "f32"), "{shape:?}");
+        assert!(values(&source, "w").is_empty());
+        let error = Checkpoint::new(&source, &[("w".to_owned(), vec![4])], |_| false).unwrap_err();
+        assert_eq!(error.code(), "weight_mismatch");
+    }
+}
+
 #[test]
 fn views_that_lie() {
     let cases: [(&str, View, &str); 14] = [

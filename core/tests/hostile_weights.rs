@@ -11,6 +11,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use common::{Array, Loaded, Tensors, bytes_of, ctranslate2_folder, golden, hugging_face_folder};
+use okyeame_core::weights::WeightSource;
 use okyeame_core::weights::ctranslate2::Ctranslate2;
 use okyeame_core::weights::folder::ModelFolder;
 use okyeame_core::weights::safetensors::Safetensors;
@@ -312,6 +313,65 @@ fn a_ctranslate2_file_that_lies() {
         bytes[at..at + 4].copy_from_slice(&scale.to_le_bytes());
         std::fs::write(&path, &bytes).unwrap();
         assert_refused(&format!("scale {scale}"), load_weights(folder.path()), &["weight_mismatch", "damaged_weights"]);
+    }
+}
+
+/// Name, dimensions, type and data.
+type Variable<'a> = (&'a str, &'a [u32], u8, &'a [u8]);
+
+/// A Whisper of version 6 with these variables.
+fn ctranslate2_file(variables: &[Variable<'_>]) -> Vec<u8> {
+    let text = |text: &str| [&u16::try_from(text.len() + 1).unwrap().to_le_bytes()[..], text.as_bytes(), &[0]].concat();
+    let n_variables = u32::try_from(variables.len()).unwrap();
+    let mut file = [&6_u32.to_le_bytes()[..], &text("WhisperSpec"), &3_u32.to_le_bytes()].concat();
+    file.extend(n_variables.to_le_bytes());
+    for (name, dimensions, dtype, data) in variables {
+        file.extend(text(name));
+        file.push(u8::try_from(dimensions.len()).unwrap());
+        file.extend(dimensions.iter().flat_map(|d| d.to_le_bytes()));
+        file.push(*dtype);
+        file.extend(u32::try_from(data.len()).unwrap().to_le_bytes());
+        file.extend_from_slice(data);
+    }
+    file.extend(0_u32.to_le_bytes()); // aliases
+    file
+}
+
+/// A hundred bytes once asked for a scale of each of four billion rows.
+#[test]
+fn rows_without_columns_are_no_variable() {
+    const NAME: &str = "encoder/conv1/weight";
+    const MAX: u32 = u32::MAX;
+    let one = 2.0_f32.to_le_bytes();
+    let scale: Variable<'_> = ("encoder/conv1/weight_scale", &[], 0, &one);
+    let whole = ctranslate2_file(&[(NAME, &[2, 3], 1, &[2; 6]), scale]);
+    let source = Ctranslate2::from_bytes(whole, "model.bin").unwrap();
+    assert_eq!(source.get("model.encoder.conv1.weight").unwrap().to_f32(), [1.0; 6]);
+    for dimensions in [&[MAX, 0][..], &[0], &[0, MAX, MAX, MAX], &[MAX, MAX, MAX, 0]] {
+        for dtype in [0, 1, 2] {
+            let file = ctranslate2_file(&[(NAME, dimensions, dtype, &[]), scale]);
+            let result = Ctranslate2::from_bytes(file, "model.bin");
+            assert_refused(&format!("{dimensions:?} of type {dtype}"), result, &["damaged_weights"]);
+        }
+    }
+}
+
+#[test]
+fn what_a_file_is_quoted_with_is_short_and_printable() {
+    let name = format!("encoder/layer_\u{1b}[2J\n{}/self_attention/linear_0/weight", "x".repeat(50_000));
+    let file = ctranslate2_file(&[(&name, &[1], 0, &[0; 4])]);
+    let damaged = Ctranslate2::from_bytes(file, "model.bin").unwrap_err();
+    let reason = "\u{7}".repeat(2000);
+    let lists = vec![reason.clone(); 5000];
+    for (error, max_len) in [
+        (damaged, 300),
+        (Error::DamagedWeights { file: "model.bin".to_owned(), reason: reason.clone() }, 1000),
+        (Error::InvalidConfig { file: "config.json".to_owned(), reason: reason.clone() }, 1000),
+        (Error::MalformedAudio { reason }, 1000),
+        (Error::WeightMismatch { missing: Vec::new(), unused: lists, misshapen: Vec::new() }, 2_000_000),
+    ] {
+        let said = error.to_string();
+        assert!(said.len() < max_len && !said.contains(char::is_control), "{}: {} bytes", error.code(), said.len());
     }
 }
 

@@ -183,6 +183,40 @@ fn manifests_that_lie_are_refused() {
     }
 }
 
+/// Beside an empty axis the others were once bounded by nothing.
+#[test]
+fn an_empty_tensor_and_a_table_beyond_reason_are_refused() {
+    let manifest = packed(Delivery::Int4).manifest;
+    let good: Value = serde_json::from_slice(&json_of(&manifest)).unwrap();
+    let of_no_bytes = [
+        (Encoding::Int8, vec![1 << 62, 0]),
+        (Encoding::Int8, vec![0]),
+        (Encoding::F16, vec![3, 0]),
+        (Encoding::Int4, vec![0, 1 << 63, 4]),
+        (Encoding::Int4, vec![1 << 62, 32, 0]),
+        (Encoding::Sinusoids, vec![0, 8]),
+        (Encoding::Sinusoids, vec![1 << 20, 1 << 12]),
+    ];
+    for (encoding, shape) in of_no_bytes {
+        assert_eq!(encoding.bytes(&shape), None, "{encoding:?} {shape:?}");
+        let mut lying = good.clone();
+        let entry = json!({ "name": "a", "shape": shape, "encoding": encoding, "offset": 0, "bytes": 0 });
+        lying["stages"][0]["tensors"].as_array_mut().unwrap().push(entry);
+        let error = Manifest::parse(&serde_json::to_vec(&lying).unwrap()).unwrap_err();
+        assert!(error.code() == "invalid_config" && error.to_string().contains("does not fit its place"), "{error}");
+    }
+    assert_eq!(Encoding::Sinusoids.bytes(&[1500, 1280]), Some(0));
+    assert_eq!(Encoding::Int8.bytes(&[3, 5]), Some(15 + 12));
+}
+
+#[test]
+fn a_manifest_is_quoted_harmlessly() {
+    let mut json: Value = serde_json::from_slice(&json_of(&packed(Delivery::Int8).manifest)).unwrap();
+    json["dtype"] = format!("\u{1b}[2J\n{}", "x".repeat(100_000)).into();
+    let said = Manifest::parse(&serde_json::to_vec(&json).unwrap()).unwrap_err().to_string();
+    assert!(said.len() < 1000 && !said.contains(char::is_control), "{said:?}");
+}
+
 #[test]
 fn what_is_no_shop_model_is_not_packed() {
     let options = PackOptions { dtype: Delivery::Int8, trim_vocabulary: true, texts: Vec::new(), licences: Vec::new() };

@@ -2,6 +2,7 @@
 
 use okyeame_core::device::Compute;
 use okyeame_core::recognizer::LoadOptions;
+use okyeame_core::weights::n_elements;
 use okyeame_core::weights::web_bundle::{StageName, WebBundle};
 use okyeame_core::{Error, Recognizer};
 use serde::Deserialize;
@@ -65,7 +66,7 @@ pub(crate) fn load(bundle: &WebBundle, words: bool, compute: Compute) -> Result<
     let numbers: u64 = (bundle.manifest().stages.iter())
         .filter(|stage| is_wanted(stage.name))
         .flat_map(|stage| &stage.tensors)
-        .map(|tensor| tensor.shape.iter().product::<usize>() as u64)
+        .map(|tensor| n_elements(&tensor.shape))
         .sum();
     let needed = 4 * numbers + WORKING_BYTES;
     let too_much = || Error::OutOfMemory { needed_mb: needed >> 20, available_mb: 0 };

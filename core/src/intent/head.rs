@@ -34,7 +34,7 @@ use crate::intent::calibration::softmax;
 use crate::intent::pooling::{attentive_statistics, average_positions, normalise_positions};
 use crate::intent::reader::{Alphabet, Reader};
 use crate::kernels::{self, Activation, Conv1d, Conv1dShape, Linear};
-use crate::weights::{Checkpoint, WeightSource};
+use crate::weights::{Checkpoint, WeightSource, n_elements};
 use crate::whisper::config::invalid;
 
 /// Most classes that a head may have.
@@ -314,7 +314,7 @@ impl IntentHead {
             projector: linear("projector")?,
             hidden: linear("hidden")?,
             classifier: linear("classifier")?.expect("expected_tensors names the classifier or fails"),
-            n_parameters: expected.iter().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum(),
+            n_parameters: expected.iter().map(|(_, shape)| n_elements(shape)).sum(),
         })
     }
 

@@ -18,7 +18,7 @@ use crate::recognition::Risk;
 use crate::tokenizer::Tokenizer;
 use crate::wav2vec2::{Wav2Vec2, Wav2Vec2OnDevice};
 use crate::weights::folder::{Body, HeadFiles, ModelFolder, Wav2Vec2Files, WhisperFiles};
-use crate::weights::{Checkpoint, WeightSource};
+use crate::weights::{Checkpoint, WeightSource, n_elements};
 use crate::whisper::model::{encoder_tensors, expected_tensors};
 use crate::whisper::{AudioEncoder, GenerationConfig, Whisper, WhisperConfig, WhisperOnDevice};
 
@@ -159,7 +159,7 @@ fn tensors_of(files: &WhisperFiles) -> Vec<(String, Vec<usize>)> {
 }
 
 fn n_parameters(tensors: &[(String, Vec<usize>)]) -> u64 {
-    tensors.iter().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum()
+    tensors.iter().map(|(_, shape)| n_elements(shape)).sum()
 }
 
 fn load_encoder(weights: &dyn WeightSource, config: &WhisperConfig, device: &Device) -> Result<AudioEncoder> {

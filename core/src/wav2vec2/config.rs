@@ -6,8 +6,9 @@
 use serde::Deserialize;
 
 use crate::audio::SAMPLE_RATE_HZ;
-use crate::error::Result;
+use crate::error::{Result, printable};
 use crate::kernels::conv1d::Conv1dShape;
+use crate::weights::n_elements;
 use crate::whisper::config::invalid;
 
 /// `config.json` of a wav2vec 2.0 checkpoint.
@@ -100,9 +101,9 @@ const MIN_FRAME_SAMPLES: usize = 80;
 /// What is computed at once.
 const WINDOW_SAMPLES: usize = 30 * SAMPLE_RATE_HZ as usize;
 /// Numbers of one activation: the first convolution of every released checkpoint gives 49 million.
-const MAX_PRODUCT: usize = 1 << 27;
+const MAX_PRODUCT: u64 = 1 << 27;
 /// Log-probabilities of a second: the largest vocabulary known, of 21,000 Chinese characters, gives 1.1 million.
-const MAX_CLASSES_PER_S: usize = 2_000_000;
+const MAX_CLASSES_PER_S: u64 = 2_000_000;
 /// What `LayerNorm` and `ChannelNorm` add to the variance.
 const KERNEL_EPSILON: f64 = 1e-5;
 
@@ -166,16 +167,16 @@ impl Wav2Vec2Config {
         let mut n_ctx = WINDOW_SAMPLES;
         for (i, d_output) in self.conv_dim.iter().enumerate() {
             n_ctx = self.conv_shape(i).n_out(n_ctx);
-            if n_ctx * d_output > MAX_PRODUCT {
+            if n_elements(&[n_ctx, *d_output]) > MAX_PRODUCT {
                 let reason = format!("convolution {i} gives {n_ctx} frames of {d_output} in 30 s");
                 return refuse(format!("{reason}, more than {MAX_PRODUCT} numbers"));
             }
         }
         let frames_per_s = SAMPLE_RATE_HZ as usize / self.frame_samples();
-        if frames_per_s * self.vocab_size > MAX_CLASSES_PER_S {
+        if n_elements(&[frames_per_s, self.vocab_size]) > MAX_CLASSES_PER_S {
             return refuse(format!("{frames_per_s} frames a second of {} classes are too many", self.vocab_size));
         }
-        if n_ctx * self.intermediate_size > MAX_PRODUCT {
+        if n_elements(&[n_ctx, self.intermediate_size]) > MAX_PRODUCT {
             return refuse(format!("intermediate_size {} is too wide for its {n_ctx} frames", self.intermediate_size));
         }
         Ok(())
@@ -189,8 +190,8 @@ impl Wav2Vec2Config {
             ("feat_extract_norm", &self.feat_extract_norm, &["group", "layer"][..]),
         ] {
             if !known.contains(&value.as_str()) {
-                let value: String = value.chars().take(32).collect();
-                return refuse(format!("{name} '{value}' is not known, only '{}'", known.join("' and '")));
+                let (value, known) = (printable(value), known.join("' and '"));
+                return refuse(format!("{name} '{value}' is not known, only '{known}'"));
             }
         }
         if (self.layer_norm_eps - KERNEL_EPSILON).abs() > 1e-12 {
@@ -332,6 +333,11 @@ mod tests {
             (r#"{"conv_dim": [], "conv_stride": [], "conv_kernel": []}"#, "conv_dim"),
             (r#"{"conv_dim": [8], "conv_stride": [0], "conv_kernel": [3]}"#, "conv_stride"),
             (r#"{"conv_dim": [8, 8, 8], "conv_stride": [1024, 1024, 1024], "conv_kernel": [2, 2, 2]}"#, "second"),
+            // 480,000 frames of 8948 are 72,704 numbers if 32 bits are all there are.
+            (
+                r#"{"conv_dim": [8948, 8, 8, 8, 8], "conv_stride": [1, 10, 2, 2, 2], "conv_kernel": [1, 10, 2, 2, 2]}"#,
+                "convolution 0",
+            ),
             (r#"{"conv_dim": "wide"}"#, "invalid type"),
             ("{", "EOF"),
         ] {

@@ -7,7 +7,7 @@ use super::encoder::{self, ContextEncoder, PositionalForm, Wav2Vec2Stages};
 use super::feature_encoder::{self, FeatureEncoder};
 use crate::error::{Error, Result};
 use crate::kernels::{Activation, LayerNorm, Linear};
-use crate::weights::{Checkpoint, WeightSource};
+use crate::weights::{Checkpoint, WeightSource, n_elements};
 
 /// Where the feature projection's tensors are.
 const PROJECTION: &str = "wav2vec2.feature_projection";
@@ -54,7 +54,7 @@ impl Wav2Vec2 {
             projection: linear(&format!("{PROJECTION}.projection"), config.hidden_size)?,
             encoder: ContextEncoder::load(&config, &checkpoint, PositionalForm::of(weights), device)?,
             lm_head: linear("lm_head", config.vocab_size)?,
-            n_parameters: expected.iter().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum(),
+            n_parameters: expected.iter().map(|(_, shape)| n_elements(shape)).sum(),
             device: device.clone(),
             config,
         })

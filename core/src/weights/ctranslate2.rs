@@ -7,15 +7,16 @@
 //! Linear weights, the token embedding and the convolutions may be quantised, with a variable `…/weight_scale` beside
 //! them and `value = stored / scale`: int8 with one factor a row, int16 with one for the whole tensor.
 //!
-//! Every length is checked against what is left of the file before anything is allocated.
+//! Every length is checked against what is left of the file before anything is allocated. No variable is empty, so that
+//! none has more rows than bytes: the scales of its rows are then no bomb.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::key_map::{Ct2Part, ct2_names, is_ct2_weight};
 use super::safetensors::FileBytes;
-use super::{StoredData, StoredTensor, StoredType, WeightSource};
-use crate::error::{Error, Result};
+use super::{StoredData, StoredTensor, StoredType, WeightSource, n_elements};
+use crate::error::{Error, Result, printable};
 use crate::whisper::WhisperConfig;
 
 /// The versions of the binary format that are read: older ones lay variables out in another way.
@@ -119,8 +120,8 @@ impl Ctranslate2 {
         if spec != "WhisperSpec" {
             return Err(damaged("it is a CTranslate2 model, but no Whisper"));
         }
-        let (variables, aliases) =
-            read_variables(&mut cursor).ok_or_else(|| damaged("it ends early or its lengths contradict each other"))?;
+        let (variables, aliases) = read_variables(&mut cursor)
+            .ok_or_else(|| damaged("it ends early, holds an empty variable or lengths that contradict each other"))?;
         let mut parts = ct2_names(variables.keys().map(String::as_str));
         // Another name of a weight, such as the output projection's for the token embedding, is nothing unknown.
         for (alias, target) in &aliases {
@@ -131,7 +132,9 @@ impl Ctranslate2 {
             }
         }
         let model = Self { bytes, variables, parts, file: file.to_owned() };
-        model.check_fused().map_err(|name| damaged(&format!("{name} does not split into equal parts")))?;
+        model
+            .check_fused()
+            .map_err(|name| damaged(&format!("{} does not split into equal parts", printable(&name))))?;
         Ok(model)
     }
 
@@ -257,8 +260,8 @@ fn read_variables(cursor: &mut Cursor<'_>) -> Option<Variables> {
             _ => return None,
         };
         let len = cursor.u32()? as usize;
-        let n_elements = shape.iter().try_fold(1_usize, |n, d| n.checked_mul(*d))?;
-        if n_elements.checked_mul(dtype.size())? != len {
+        let needed = n_elements(&shape).saturating_mul(dtype.size() as u64);
+        if needed == 0 || needed != len as u64 {
             return None;
         }
         let start = cursor.at;

@@ -189,6 +189,16 @@ impl StoredTensor<'_> {
     }
 }
 
+/// Elements of a tensor of this shape, 0 if one of its axes is empty; `u64::MAX` if they are more than can be counted.
+/// Shapes come from strangers, and in a browser a `usize` has 32 bits: whatever multiplies a file's numbers asks here.
+#[must_use]
+pub fn n_elements(shape: &[usize]) -> u64 {
+    if shape.contains(&0) {
+        return 0;
+    }
+    shape.iter().fold(1, |n: u64, axis| n.saturating_mul(*axis as u64))
+}
+
 /// Named tensors of one checkpoint, whatever the format.
 pub trait WeightSource: Send + Sync {
     /// Every name, in Hugging Face's scheme.
@@ -205,12 +215,12 @@ pub trait WeightSource: Send + Sync {
     fn file(&self) -> &str;
     /// Numbers in all its tensors.
     fn n_elements(&self) -> u64 {
-        let n = |name: &String| self.shape(name).map_or(0, |shape| shape.iter().product::<usize>() as u64);
-        self.names().iter().map(n).sum()
+        let n = |name: &String| self.shape(name).map_or(0, |shape| n_elements(&shape));
+        self.names().iter().map(n).fold(0, u64::saturating_add)
     }
     /// The number type of its largest tensor.
     fn main_dtype(&self) -> &'static str {
-        let largest = self.names().into_iter().max_by_key(|name| self.shape(name).map(|s| s.iter().product::<usize>()));
+        let largest = self.names().into_iter().max_by_key(|name| self.shape(name).map(|shape| n_elements(&shape)));
         largest.and_then(|name| self.get(&name)).map_or("f32", |tensor| tensor.data.type_name())
     }
     /// For messages: the file that holds this tensor, where a source is made of several.
@@ -409,6 +419,15 @@ mod tests {
         assert_eq!(StoredTensor { shape: vec![2], data }.to_f32(), [1.5, -2.0]);
         let data = StoredData::Int8 { bytes: &[3, 0xFC], scales: Cow::Borrowed(&[2.0, 2.0]) };
         assert_eq!(StoredTensor { shape: vec![2, 1], data }.to_f32(), [1.5, -2.0]);
+    }
+
+    #[test]
+    fn elements_are_counted_without_overflow() {
+        assert_eq!([&[][..], &[3], &[2, 3, 4]].map(n_elements), [1, 3, 24]);
+        assert_eq!([&[usize::MAX, 4, 0][..], &[0, usize::MAX, 4]].map(n_elements), [0, 0]);
+        assert_eq!(n_elements(&[1 << 30, 1 << 30, 1 << 30]), u64::MAX);
+        // What wraps to 0 in 32 bits.
+        assert_eq!(n_elements(&[1 << 16, 1 << 16]), 1 << 32);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::ops::Range;
 use super::pickle_value::{Element, TensorRef, printable};
 use super::pytorch_container::read_container;
 use super::safetensors::FileBytes;
-use super::{StoredData, StoredTensor, WeightSource};
+use super::{StoredData, StoredTensor, WeightSource, n_elements};
 use crate::error::{Error, Result};
 
 /// How much a `.bin` may hold. Safetensors need no such limit: their tensors are no larger than their file.
@@ -94,17 +94,14 @@ fn read_tensors(content: &[u8], file: &str, limits: &PytorchLimits) -> Result<BT
 impl PytorchFile {
     /// Bytes of all its tensors, each counted on its own.
     pub(crate) fn n_bytes(&self) -> u64 {
-        let of = |tensor: &Placed| (tensor.shape.iter().product::<usize>() * tensor.element.size) as u64;
-        self.tensors.values().map(of).sum()
+        let of = |tensor: &Placed| n_elements(&tensor.shape).saturating_mul(tensor.element.size as u64);
+        self.tensors.values().map(of).fold(0, u64::saturating_add)
     }
 }
 
 /// What a tensor would take on its own; `u64::MAX` where that does not fit.
 fn n_bytes_of(tensor: &TensorRef<'_>) -> u64 {
-    if tensor.shape.contains(&0) {
-        return 0;
-    }
-    tensor.shape.iter().fold(tensor.storage.element.size as u64, |n, axis| n.saturating_mul(*axis as u64))
+    n_elements(&tensor.shape).saturating_mul(tensor.storage.element.size as u64)
 }
 
 /// Holds a view against its storage.

@@ -19,7 +19,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
+use crate::weights::n_elements;
 
 /// `config.json` of a Whisper checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -73,7 +74,7 @@ const MAX_LAYERS: usize = 128;
 const MAX_POSITIONS: usize = 65_536;
 const MAX_VOCAB: usize = 1_048_576;
 /// Numbers of one activation or cache: large-v3 has 7.7 million of the first and 18 million of the second.
-const MAX_PRODUCT: usize = 1 << 26;
+const MAX_PRODUCT: u64 = 1 << 26;
 
 impl WhisperConfig {
     /// Reads and checks `config.json`.
@@ -137,14 +138,15 @@ impl WhisperConfig {
         // Each alone may be large, but not all together: what one window needs must fit into a machine.
         let widest = self.encoder_ffn_dim.max(3 * self.d_model);
         let products = [
-            ("max_source_positions × encoder_ffn_dim", self.max_source_positions * widest),
+            ("max_source_positions × encoder_ffn_dim", [self.max_source_positions, widest, 1]),
             (
                 "max_target_positions × d_model × decoder_layers",
-                self.max_target_positions * self.d_model * self.decoder_layers,
+                [self.max_target_positions, self.d_model, self.decoder_layers],
             ),
-            ("max_target_positions × decoder_ffn_dim", self.max_target_positions * self.decoder_ffn_dim),
+            ("max_target_positions × decoder_ffn_dim", [self.max_target_positions, self.decoder_ffn_dim, 1]),
         ];
-        for (name, product) in products {
+        for (name, factors) in products {
+            let product = n_elements(&factors);
             if product > MAX_PRODUCT {
                 return Err(invalid("config.json", format!("{name} is {product}, expected at most {MAX_PRODUCT}")));
             }
@@ -152,7 +154,7 @@ impl WhisperConfig {
         if self.activation_function != "gelu" {
             return Err(invalid(
                 "config.json",
-                format!("activation_function '{}' is not known, only 'gelu'", self.activation_function),
+                format!("activation_function '{}' is not known, only 'gelu'", printable(&self.activation_function)),
             ));
         }
         if self.scale_embedding {

@@ -17,6 +17,7 @@ pub(crate) mod openai;
 mod openai_stream;
 pub(crate) mod openapi;
 pub(crate) mod page;
+mod part_heads;
 pub(crate) mod stats;
 pub(crate) mod stream;
 pub(crate) mod text;

@@ -2,7 +2,8 @@
 //!
 //! Parameters come in the query or as text fields of the form; the form wins. The shop's catalogue, JSON or a table,
 //! comes in the form alone, as text or as a file, and stands instead of the server's own. Names that are not known are
-//! passed over. The body's size is bounded by axum's `DefaultBodyLimit`, the number of files here.
+//! passed over. The body's size is bounded by axum's `DefaultBodyLimit`, the number of files here, and what stands before a
+//! part's content in [`part_heads`].
 
 use std::error::Error;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use tower_http::timeout::TimeoutError;
 
 use crate::config::ServerConfig;
 use crate::error::ApiError;
+use crate::routes::part_heads::{self, HeadTooLong};
 use crate::state::Server;
 
 /// Longest text of a parameter, bytes. Nothing that is known comes near it.
@@ -158,9 +160,11 @@ async fn read_form(
         return Err(ApiError::NotMultipart { field: form.field, route: form.route });
     }
     let config = &server.config;
-    let mut multipart = Multipart::from_request(request, &())
-        .await
-        .map_err(|_| ApiError::MalformedBody { reason: "its Content-Type names no boundary".to_owned() })?;
+    let no_boundary = || ApiError::MalformedBody { reason: "its Content-Type names no boundary".to_owned() };
+    let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let boundary = content_type.and_then(|value| multer::parse_boundary(value).ok()).ok_or_else(no_boundary)?;
+    let request = request.map(|body| part_heads::bounded(body, &boundary));
+    let mut multipart = Multipart::from_request(request, &()).await.map_err(|_| no_boundary())?;
 
     let mut files = Vec::new();
     while let Some(field) = multipart.next_field().await.map_err(|error| body_error(&error, config))? {
@@ -289,6 +293,9 @@ pub(super) fn unread(status: StatusCode, text: &str, error: &(dyn Error + 'stati
     while let Some(error) = cause {
         if error.is::<TimeoutError>() {
             return ApiError::BodyTooSlow { limit_s: config.io_timeout_s };
+        }
+        if error.is::<HeadTooLong>() {
+            return ApiError::MalformedBody { reason: error.to_string() };
         }
         cause = error.source();
     }

@@ -1,5 +1,7 @@
 //! Bad input: each gets its error of the table, and the next customer is served.
 
+use std::convert::Infallible;
+
 use axum::body::Body;
 use axum::http::{HeaderValue, Request, header};
 
@@ -142,6 +144,40 @@ async fn a_body_that_is_no_form_is_400() {
     cut.is_error(400, "malformed_body");
     let detail = cut.json["detail"].as_str().unwrap();
     assert!(detail.contains("incomplete"), "it says what is wrong with it: {detail}");
+    shop.still_answers().await;
+}
+
+/// A body of `/test-intent` that arrives in pieces of `n` bytes.
+fn in_pieces(body: &[u8], n: usize) -> Request<Body> {
+    let pieces: Vec<Result<Vec<u8>, Infallible>> = body.chunks(n).map(|piece| Ok(piece.to_vec())).collect();
+    Request::post("/test-intent")
+        .header(header::CONTENT_TYPE, Form::content_type())
+        .body(Body::from_stream(futures::stream::iter(pieces)))
+        .unwrap()
+}
+
+/// Each piece of such a head was once a reason to look through all of it again.
+#[tokio::test]
+async fn a_part_s_head_without_end_is_400() {
+    let shop = Shop::open().await;
+    let clip = Form::new().file("file", "a.wav", &tone(0.3)).bytes();
+    let endless = vec![b'x'; 100_000];
+    let first_line = clip.iter().position(|b| *b == b'\n').unwrap() + 1;
+    for begun in [&[][..], &clip[..first_line], &[&clip[..first_line], b"X-Long: "].concat()] {
+        for n in [1000, 200_000] {
+            let answer = shop.send(in_pieces(&[begun, &endless].concat(), n)).await;
+            answer.is_error(400, "malformed_body");
+            let detail = answer.json["detail"].as_str().unwrap();
+            assert!(detail.contains("headers without an end"), "it says what is wrong with it: {detail}");
+        }
+    }
+    // A form in drops is as good as any; its headers may be far longer than anybody's are.
+    for n in [1, 2, 61] {
+        let answer = shop.send(in_pieces(&clip, n)).await;
+        assert_eq!((answer.status.as_u16(), &answer.json["filename"]), (200, &"a.wav".into()), "{:?}", answer.json);
+    }
+    let long = Form::new().file("file", &"x".repeat(12_000), &tone(0.3)).bytes();
+    assert_eq!(shop.send(in_pieces(&long, 500)).await.status.as_u16(), 200);
     shop.still_answers().await;
 }
 

@@ -133,7 +133,7 @@ impl Finder<'_> {
         let counts = self.allowed.iter().any(|slot| ["quantity", "delta"].contains(&slot.as_str()));
         let hides = |spelling: &Spelling| counts && !spelling.figures.is_empty() && !spelling.is_number;
         self.read_written(shop, |this, spelling| this.rank(spelling).is_some() || hides(spelling));
-        let values = values().said(&self.words, |spelling| self.rank(spelling).is_some());
+        let values = values().said(&self.words, |spelling| self.rank(spelling));
         let wanted = |spelling: &Spelling| hides(spelling) || self.rank(spelling).is_some() && self.is_open(spelling);
         for hit in shop.nearly(&self.words, wanted, BY_ITSELF) {
             if !values.iter().any(|value| wins(value, &hit)) && self.is_open(hit.spelling) {
@@ -153,9 +153,11 @@ impl Finder<'_> {
     }
 
     fn read_written(&mut self, spellings: &Spellings, wanted: impl Fn(&Self, &Spelling) -> bool) {
-        let mut hits = spellings.said(&self.words, |spelling| wanted(self, spelling));
+        // What is wanted without a slot of the intent stands behind all that has one; it is only passed over.
+        let rank = |spelling: &Spelling| self.rank(spelling).unwrap_or(usize::MAX);
+        let mut hits = spellings.said(&self.words, |spelling| wanted(self, spelling).then(|| rank(spelling)));
         // One spelling may stand for two slots (fo): the intent's first one has it.
-        hits.sort_by_key(|hit| (Reverse(hit.spelling.key.len()), self.rank(hit.spelling).unwrap_or(usize::MAX)));
+        hits.sort_by_key(|hit| (Reverse(hit.spelling.key.len()), rank(hit.spelling)));
         for hit in hits {
             self.accept(hit);
         }
@@ -233,7 +235,7 @@ fn heard_in(words: &Words, phrase: &str, slot: &str, value: &Value) -> Option<(u
     let in_twi = PRODUCTS.iter().filter(|(_, name)| value.as_str() == Some(*name)).map(|(twi, _)| *twi);
     let texts = longest.into_iter().chain(value.as_str()).chain(in_twi);
     let spellings = Spellings::new(texts.map(|text| (slot.to_owned(), value.clone(), text.to_owned())));
-    let written = spellings.said(words, |_| true).first().copied();
+    let written = spellings.said(words, |_| Some(0)).first().copied();
     let hit = written.or_else(|| spellings.nearly(words, |_| true, IN_ITS_PHRASE).first().copied())?;
     Some((hit.start, hit.end))
 }

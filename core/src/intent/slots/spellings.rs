@@ -5,7 +5,7 @@
 //! the number of places and spellings that were tried, and is no small part of what the whole spelling would give
 //! ([`Bar`]). Short words thus never are. Digits cannot be heard nearly.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -105,16 +105,29 @@ impl Spellings {
         self.by_key.get(key)?.first().map(|at| &self.sorted[*at])
     }
 
-    /// The wanted spellings that are there as they are written, the longest first, then as they come in the list.
-    pub(super) fn said(&self, words: &Words, wanted: impl Fn(&Spelling) -> bool) -> Vec<Hit<'_>> {
+    /// The spellings that are there as they are written and have a `rank`, the longest first, then as they come in the
+    /// list. Where several of one rank are matched as the same, the first is meant: a shop may call all that it has by one
+    /// name, and a customer may say nothing but that name.
+    pub(super) fn said(&self, words: &Words, rank: impl Fn(&Spelling) -> Option<usize>) -> Vec<Hit<'_>> {
+        // Each name is looked through once, however often it is said.
+        let mut meant: HashMap<Vec<u8>, Vec<&Spelling>> = HashMap::new();
         let mut hits = Vec::new();
         for (start, end, key) in words.runs() {
-            let places = self.by_key.get(&key).map_or(&[][..], Vec::as_slice);
-            let found = places.iter().map(|at| &self.sorted[*at]).filter(|spelling| wanted(spelling));
-            hits.extend(found.map(|spelling| Hit { spelling, start, end, gain: 0 }));
+            let found = meant.entry(key).or_insert_with_key(|key| self.meant(key, &rank));
+            hits.extend(found.iter().copied().map(|spelling| Hit { spelling, start, end, gain: 0 }));
         }
         hits.sort_by_key(|hit| (std::cmp::Reverse(hit.spelling.key.len()), hit.start, hit.spelling.order));
         hits
+    }
+
+    /// The first spelling of each rank that is matched as this. Numbers are apart: what is read of a single letter depends
+    /// on whether it is one.
+    fn meant(&self, key: &[u8], rank: impl Fn(&Spelling) -> Option<usize>) -> Vec<&Spelling> {
+        let places = self.by_key.get(key).map_or(&[][..], Vec::as_slice);
+        let mut seen = HashSet::new();
+        let is_first =
+            |spelling: &&Spelling| rank(spelling).is_some_and(|rank| seen.insert((rank, spelling.is_number)));
+        places.iter().map(|at| &self.sorted[*at]).filter(is_first).collect()
     }
 
     /// The wanted spellings that the free letters speak for, the best first.
@@ -172,8 +185,26 @@ mod tests {
     fn the_longest_comes_first() {
         let shop = shop(&["rice", "jasmine rice", "Jasmine"]);
         let words = Words::new("fa jasmine rice no");
-        let found: Vec<&Value> = shop.said(&words, |_| true).iter().map(|hit| &hit.spelling.value).collect();
+        let found: Vec<&Value> = shop.said(&words, |_| Some(0)).iter().map(|hit| &hit.spelling.value).collect();
         assert_eq!(found, [&json!("jasmine rice"), &json!("Jasmine"), &json!("rice")]);
+    }
+
+    /// Each of 20,000 values was once a hit each time that their name was said: millions.
+    #[test]
+    fn a_name_of_very_many_values_is_one_hit_each_time_it_is_said() {
+        let rows = (0..20_000).map(|i| (["product", "brand"][i % 2].to_owned(), json!(i), "rice".to_owned()));
+        let shop = Spellings::new(rows);
+        let words = Words::new(&"rice ".repeat(40));
+        let rank = |spelling: &Spelling| ["brand", "product"].iter().position(|slot| *slot == spelling.slot);
+        let hits = shop.said(&words, rank);
+        assert_eq!(hits.len(), 2 * 40);
+        assert!(hits.iter().all(|hit| [json!(0), json!(1)].contains(&hit.spelling.value)), "the first of each slot");
+        assert_eq!(hits[0].spelling.value, json!(0), "as they come in the list");
+        // Letters that are said twice are one, so that each run of such words is the name.
+        let shop = Spellings::new((0..20_000).map(|i| ("size".to_owned(), json!(i), "l".to_owned())));
+        let words = Words::new(&"l ".repeat(40));
+        assert_eq!(shop.said(&words, |_| Some(0)).len(), words.runs().len());
+        assert!(shop.said(&words, |_| None).is_empty());
     }
 
     #[test]

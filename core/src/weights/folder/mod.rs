@@ -16,10 +16,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::WeightSource;
 use super::pytorch::PytorchLimits;
 #[cfg(feature = "web-bundle")]
 use super::web_bundle::MANIFEST_FILE;
+use super::{WeightSource, n_elements};
 use crate::error::{Error, Result, printable};
 use crate::intent::calibration::{Calibration, RejectionClass};
 use crate::intent::head::HeadSpec;
@@ -298,7 +298,7 @@ fn limits(config: Option<&Value>) -> Option<PytorchLimits> {
         let config = Wav2Vec2Config::from_value(json).ok()?;
         Some(crate::wav2vec2::expected_tensors(&config, &NoWeights))
     })?;
-    let numbers: u64 = tensors.iter().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum();
+    let numbers: u64 = tensors.iter().map(|(_, shape)| n_elements(shape)).sum();
     Some(PytorchLimits { max_tensors: 2 * tensors.len() + SPARE_TENSORS, max_bytes: 16 * numbers + SPARE_BYTES })
 }
 

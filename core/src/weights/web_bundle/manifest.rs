@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, printable};
+use crate::weights::n_elements;
 use crate::whisper::config::invalid;
 
 /// The file's name.
@@ -19,6 +20,8 @@ pub const MAX_PART_BYTES: u64 = 4 << 20;
 /// Larger than any stage of any Whisper by a wide margin.
 const MAX_STAGE_BYTES: u64 = 4 << 30;
 const MAX_ENTRIES: usize = 20_000;
+/// Numbers of a table that is computed on arrival, of no bytes in the bundle: large-v3 has 1.9 million.
+const MAX_SINUSOIDS: u64 = 1 << 24;
 
 /// How weights travel. On arrival they are unpacked to what the device computes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -354,16 +357,17 @@ impl Stage {
 pub(crate) const BLOCK: usize = 32;
 
 impl Encoding {
-    /// Bytes of a tensor; `None` if it cannot be stored so.
+    /// Bytes of a tensor; `None` if it cannot be stored so. No tensor is empty, so that none has more rows than numbers.
     #[must_use]
     pub fn bytes(self, shape: &[usize]) -> Option<u64> {
-        let n = shape.iter().try_fold(1_u64, |n, d| n.checked_mul(*d as u64)).filter(|n| *n <= MAX_STAGE_BYTES)?;
+        let n = Some(n_elements(shape)).filter(|n| (1..=MAX_STAGE_BYTES).contains(n))?;
         let rows = *shape.first().unwrap_or(&1) as u64;
+        let is_table = matches!(shape, [_, channels] if *channels >= 4 && channels.is_multiple_of(2));
         match self {
             Self::F16 => Some(2 * n),
             Self::Int8 => Some(n + 4 * rows),
             Self::Int4 if fits_blocks(shape) => Some(n / 2 + 2 * (n / BLOCK as u64)),
-            Self::Sinusoids if shape.len() == 2 && shape[1] >= 4 && shape[1].is_multiple_of(2) => Some(0),
+            Self::Sinusoids if is_table && n <= MAX_SINUSOIDS => Some(0),
             Self::Int4 | Self::Sinusoids => None,
         }
     }
@@ -371,5 +375,5 @@ impl Encoding {
 
 /// Whether each row of a matrix is whole blocks.
 pub(crate) fn fits_blocks(shape: &[usize]) -> bool {
-    shape.len() >= 2 && shape[1..].iter().product::<usize>().is_multiple_of(BLOCK) && !shape.contains(&0)
+    shape.len() >= 2 && !shape.contains(&0) && n_elements(&shape[1..]).is_multiple_of(BLOCK as u64)
 }

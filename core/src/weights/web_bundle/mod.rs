@@ -20,7 +20,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::folder::{Files, ModelFolder, not_found};
-use super::{StoredData, StoredTensor, StoredType, WeightSource};
+use super::{StoredData, StoredTensor, StoredType, WeightSource, n_elements};
 use crate::error::{Error, Result};
 pub use manifest::{
     Check, Delivery, Encoding, FORMAT, Licence, Loss, MANIFEST_FILE, MAX_PART_BYTES, Manifest, Part, Stage, StageName,
@@ -39,7 +39,8 @@ pub struct WebBundle {
 /// A stage on its way.
 #[derive(Debug)]
 struct Arriving {
-    /// Shared with the models that were made of it.
+    /// Shared with the models that were made of it. From the stage's beginning to the end of the last part that is here;
+    /// there is room for all.
     bytes: Arc<Vec<u8>>,
     /// Of each part.
     is_here: Vec<bool>,
@@ -86,13 +87,19 @@ impl WebBundle {
         let arriving = match self.stages.entry(stage.name) {
             Entry::Occupied(arriving) => arriving.into_mut(),
             Entry::Vacant(place) => {
-                let (bytes, is_here) = (Arc::new(zeros(stage.bytes)?), vec![false; stage.parts.len()]);
+                let (bytes, is_here) = (Arc::new(room_for(stage.bytes)?), vec![false; stage.parts.len()]);
                 place.insert(Arriving { bytes, is_here })
             }
         };
         if !arriving.is_here[at] {
             // A stage of which a part is missing is in no model yet: nothing is copied.
-            Arc::make_mut(&mut arriving.bytes)[start as usize..][..bytes.len()].copy_from_slice(bytes);
+            let here = Arc::make_mut(&mut arriving.bytes);
+            let start = start as usize;
+            let end = start + bytes.len();
+            if here.len() < end {
+                here.resize(end, 0);
+            }
+            here[start..end].copy_from_slice(bytes);
             arriving.is_here[at] = true;
         }
         Ok(())
@@ -150,13 +157,13 @@ pub(super) fn open_folder(files: &Files) -> Result<ModelFolder> {
     bundle.folder(has_words)
 }
 
-/// Memory for a stage, or the news that there is none: a phone may have little, and a manifest may ask for anything.
-fn zeros(n_bytes: u64) -> Result<Vec<u8>> {
+/// Room for a stage, or the news that there is none: a phone may have little, and a manifest may ask for anything. It is
+/// asked for at once, since growing would need both the old room and the new; it is written to as parts come.
+fn room_for(n_bytes: u64) -> Result<Vec<u8>> {
     let too_much = || Error::OutOfMemory { needed_mb: n_bytes >> 20, available_mb: 0 };
     let n = usize::try_from(n_bytes).map_err(|_| too_much())?;
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(n).map_err(|_| too_much())?;
-    bytes.resize(n, 0);
     Ok(bytes)
 }
 
@@ -179,7 +186,7 @@ impl WeightSource for BundleWeights {
         let (stage, entry) = self.entries.get(name)?;
         // The manifest was checked: every tensor lies inside its stage and has the bytes that its shape needs.
         let bytes = self.stages[*stage].get(entry.offset as usize..(entry.offset + entry.bytes) as usize)?;
-        let n: usize = entry.shape.iter().product();
+        let n = usize::try_from(n_elements(&entry.shape)).ok()?;
         let data = match entry.encoding {
             Encoding::F16 => StoredData::Float { dtype: StoredType::F16, bytes: Cow::Borrowed(bytes) },
             Encoding::Int8 => {
@@ -223,4 +230,48 @@ fn sinusoids(length: usize, channels: usize) -> Vec<f32> {
         values.extend((0..half).map(|at| angle(at).cos() as f32));
     }
     values
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn memory_is_written_to_as_parts_come() {
+        const N_BYTES: usize = 1000;
+        let content = vec![7_u8; N_BYTES];
+        let sha256 = hex(&Sha256::digest(&content));
+        let parts: Vec<_> = (0..16)
+            .map(|i| json!({ "file": format!("intent-{i:02}.bin"), "bytes": N_BYTES, "sha256": sha256 }))
+            .collect();
+        let stage = json!({
+            "name": "intent", "purpose": "", "bytes": 16 * N_BYTES, "parts": parts, "files": [], "tensors": [],
+        });
+        let manifest = json!({
+            "format": FORMAT, "version": VERSION, "made_by": "", "model": "", "dtype": "f16", "licences": [],
+            "stages": [stage],
+        });
+        let mut bundle = WebBundle::new(&serde_json::to_vec(&manifest).unwrap()).unwrap();
+        let written = |bundle: &WebBundle| bundle.stages[&StageName::Intent].bytes.len();
+        bundle.add_part("intent-00.bin", &content).unwrap();
+        assert_eq!(written(&bundle), N_BYTES);
+        // Parts come in any order.
+        bundle.add_part("intent-03.bin", &content).unwrap();
+        assert_eq!(written(&bundle), 4 * N_BYTES);
+        let here = &bundle.stages[&StageName::Intent].bytes;
+        let is_content = |part: usize| here[part * N_BYTES..][..N_BYTES] == content;
+        assert_eq!([0, 1, 2, 3].map(is_content), [true, false, false, true]);
+        let room = here.as_ptr();
+        for i in (1..16).rev() {
+            assert!(!bundle.is_complete(StageName::Intent));
+            bundle.add_part(&format!("intent-{i:02}.bin"), &content).unwrap();
+        }
+        assert!(bundle.is_complete(StageName::Intent));
+        let here = &bundle.stages[&StageName::Intent].bytes;
+        assert!(here.len() == 16 * N_BYTES && here.iter().all(|b| *b == 7));
+        assert_eq!(here.as_ptr(), room, "nothing is moved");
+    }
 }
