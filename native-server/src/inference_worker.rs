@@ -161,6 +161,17 @@ struct Shared {
     threads: usize,
     batches: BatchLimits,
     batch_sizes: Histogram,
+    /// Other processes meet this one's fingerprints.
+    shares_answers: bool,
+}
+
+impl Shared {
+    /// From now on this model answers.
+    fn put(&self, model: Arc<LoadedModel>) {
+        self.loads.end(None, || {
+            self.phase.send_replace(Phase::Ready(model));
+        });
+    }
 }
 
 /// The handlers' side. Dropping the last one ends the thread after the jobs that it has.
@@ -194,6 +205,7 @@ impl InferenceWorker {
                 wait: duration(config.batch_wait_ms / 1e3),
             },
             batch_sizes,
+            shares_answers: config.cache.is_some(),
         });
         let (on_thread, choice) = (Arc::clone(&shared), config.model.clone());
         // Before the thread runs: nobody else can have begun a load.
@@ -260,7 +272,7 @@ impl InferenceWorker {
         };
         if let Err(error) = std::thread::Builder::new().name("loading".to_owned()).spawn(on_thread) {
             let failure = LoadFailure::inside(error.to_string());
-            self.shared.loads.end(Some(&failure));
+            self.shared.loads.end(Some(&failure), || {});
             return Err(failure.into());
         }
         Ok(loaded)
@@ -366,10 +378,9 @@ fn run(shared: &Shared, choice: ModelChoice) {
         (Err(error), _) | (_, Err(error)) => return fail(shared, &LoadFailure::inside(error.to_string())),
     };
     match load(&*shared.loader, choice) {
-        Ok(model) => shared.phase.send_replace(Phase::Ready(Arc::new(model))),
+        Ok(model) => shared.put(Arc::new(model)),
         Err(failure) => return fail(shared, &failure),
-    };
-    shared.loads.end(None);
+    }
     std::thread::scope(|scope| {
         let writing = || run_lane(shared, &words, Lane::Words, BatchLimits::ONE);
         if let Err(error) = std::thread::Builder::new().name("words".to_owned()).spawn_scoped(scope, writing) {
@@ -384,11 +395,13 @@ fn put_in_place(shared: &Shared, choice: ModelChoice) -> Replaced {
     let name = choice.label();
     match load(&*shared.loader, choice) {
         Ok(mut model) => {
-            // What a model says of itself may be the same for other weights: no answer of theirs is this one's.
-            model.fingerprint = format!("{}-{}", model.fingerprint, Uuid::new_v4());
+            // What a model says of itself may be the same for other weights: no answer of theirs is this one's. Where replicas
+            // share answers, its files are in the fingerprint already.
+            if !shared.shares_answers {
+                model.fingerprint = format!("{}-{}", model.fingerprint, Uuid::new_v4());
+            }
             let model = Arc::new(model);
-            shared.phase.send_replace(Phase::Ready(Arc::clone(&model)));
-            shared.loads.end(None);
+            shared.put(Arc::clone(&model));
             Ok(model)
         }
         Err(failure) => {
@@ -397,7 +410,7 @@ fn put_in_place(shared: &Shared, choice: ModelChoice) -> Replaced {
                 cause = failure.cause,
                 "the model could not be loaded: the one before goes on"
             );
-            shared.loads.end(Some(&failure));
+            shared.loads.end(Some(&failure), || {});
             Err(failure)
         }
     }
@@ -538,8 +551,9 @@ fn count(shared: &Shared, took: Duration) {
 /// Ends the thread without a model.
 fn fail(shared: &Shared, failure: &LoadFailure) {
     tracing::error!(cause = failure.cause, "the model could not be loaded");
-    shared.phase.send_replace(Phase::Failed(Arc::from(failure.cause.as_str())));
-    shared.loads.end(Some(failure));
+    shared.loads.end(Some(failure), || {
+        shared.phase.send_replace(Phase::Failed(Arc::from(failure.cause.as_str())));
+    });
     shared.queue.close();
 }
 

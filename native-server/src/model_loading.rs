@@ -162,9 +162,10 @@ impl Loads {
         Ok(())
     }
 
-    /// The load that went on is over.
-    pub(crate) fn end(&self, failure: Option<&LoadFailure>) {
+    /// The load that went on is over, and `in_place` lets everybody see what came of it: whoever sees that may begin another.
+    pub(crate) fn end(&self, failure: Option<&LoadFailure>, in_place: impl FnOnce()) {
         let mut now = self.lock();
+        in_place();
         let model = now.loading.take().map(|begun| begun.model).unwrap_or_default();
         now.last_failure = failure.map(|LoadFailure { code, detail, .. }| Failed {
             model,
@@ -231,12 +232,12 @@ mod tests {
         let choice = ModelChoice::default();
         loads.begin(&choice).unwrap();
         assert!(matches!(loads.begin(&choice), Err(ApiError::ModelLoading)));
-        loads.end(Some(&CoreError::OutOfMemory { needed_mb: 2, available_mb: 1 }.into()));
+        loads.end(Some(&CoreError::OutOfMemory { needed_mb: 2, available_mb: 1 }.into()), || {});
         loads.begin(&choice).unwrap();
         let json = serde_json::to_value(loads.now()).unwrap();
         assert_eq!(json["last_failure"]["code"], "out_of_memory");
         assert_eq!(json["loading"]["model"], choice.label());
-        loads.end(None);
+        loads.end(None, || {});
         let json = serde_json::to_value(loads.now()).unwrap();
         assert!(json["last_failure"].is_null() && json["loading"].is_null(), "{json}");
     }

@@ -17,7 +17,6 @@ use axum::extract::{FromRequest, Request, State};
 use axum::http::{HeaderMap, header};
 use okyeame_core::ModelInfo;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::error::ApiError;
@@ -26,7 +25,7 @@ use crate::model_choice::{ModelChoice, ModelSource};
 use crate::model_loading::{LoadsNow, since_1970};
 use crate::routes::clip::millis;
 use crate::routes::openapi::{self, AdminRefusals, LoadRefusals};
-use crate::routes::upload::{harmless, out_of_range, unread};
+use crate::routes::upload::{object, out_of_range, unread};
 use crate::state::Server;
 
 /// The route's name.
@@ -158,10 +157,8 @@ fn choice(server: &Server, body: &[u8]) -> Result<ModelChoice, ApiError> {
     let wanted: Wanted = if body.trim_ascii().is_empty() {
         Wanted::default()
     } else {
-        // By way of a map: a list would be taken for the fields in their order.
-        serde_json::from_slice(body).and_then(|map| serde_json::from_value(Value::Object(map))).map_err(|error| {
-            let what = harmless(&error.to_string());
-            ApiError::MalformedBody { reason: format!("it is no JSON like {{\"model\": \"owner/name\"}}: {what}") }
+        object(body).map_err(|what| ApiError::MalformedBody {
+            reason: format!("it is no JSON like {{\"model\": \"owner/name\"}}: {what}"),
         })?
     };
     let names = [

@@ -19,7 +19,7 @@ use crate::queue::{Admission, Lane};
 use crate::request_id;
 use crate::routes::clip::{RUN_REASON, counted, millis};
 use crate::routes::openapi::{self, TextRefusals};
-use crate::routes::upload::{harmless, parse_catalogue, unread};
+use crate::routes::upload::{object, parse_catalogue, unread};
 use crate::state::Server;
 use crate::traces;
 
@@ -61,8 +61,7 @@ async fn answer(server: &Server, request: Request, started: Instant) -> Result<R
     server.worker.model()?;
     let body = Bytes::from_request(request, &()).await;
     let body = body.map_err(|refused| unread(refused.status(), &refused.body_text(), &refused, &server.config))?;
-    let written: Written = serde_json::from_slice(&body)
-        .map_err(|error| ApiError::InvalidJson { reason: harmless(&error.to_string()) })?;
+    let written: Written = object(&body).map_err(|reason| ApiError::InvalidJson { reason })?;
     let defaults = RecognizeOptions::default();
     let options = RecognizeOptions {
         top_k: written.top_k.unwrap_or(defaults.top_k),

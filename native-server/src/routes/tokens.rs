@@ -15,7 +15,7 @@ use crate::access::tokens::MAX_LIFE_S;
 use crate::access::{Caller, Scope, is_origin};
 use crate::error::ApiError;
 use crate::routes::openapi::{self, TokenRefusals};
-use crate::routes::upload::{harmless, out_of_range, unread};
+use crate::routes::upload::{object, out_of_range, unread};
 use crate::state::Server;
 
 /// The route's name.
@@ -74,12 +74,11 @@ pub(crate) async fn mint(State(server): State<Arc<Server>>, request: Request) ->
     }
     let body = Bytes::from_request(request, &()).await;
     let body = body.map_err(|refused| unread(refused.status(), &refused.body_text(), &refused, &server.config))?;
-    let wanted: Option<Wanted> = if body.trim_ascii().is_empty() {
-        None
-    } else {
-        serde_json::from_slice(&body).map_err(|error| ApiError::InvalidJson { reason: harmless(&error.to_string()) })?
+    // `null` is what some clients send for no body.
+    let wanted: Wanted = match body.trim_ascii() {
+        b"" | b"null" => Wanted::default(),
+        body => object(body).map_err(|reason| ApiError::InvalidJson { reason })?,
     };
-    let wanted = wanted.unwrap_or_default();
 
     let scopes = wanted.scopes.unwrap_or_else(|| DEFAULT_SCOPES.to_vec());
     if scopes.is_empty() || !scopes.iter().all(|scope| scope.is_for_tokens()) {

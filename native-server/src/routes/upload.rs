@@ -16,6 +16,8 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use futures::StreamExt;
 use okyeame_core::intent::catalogue::{Catalogue, MAX_CATALOGUE_BYTES};
 use okyeame_core::{Error as CoreError, RecognizeOptions};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tower_http::timeout::TimeoutError;
 
 use crate::config::ServerConfig;
@@ -300,6 +302,13 @@ pub(super) fn unread(status: StatusCode, text: &str, error: &(dyn Error + 'stati
         cause = error.source();
     }
     ApiError::MalformedBody { reason: harmless(text) }
+}
+
+/// A JSON object as a type. By way of a map, since a list would be taken for the fields in their order.
+pub(super) fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(body)
+        .and_then(|map| serde_json::from_value(Value::Object(map)))
+        .map_err(|error| harmless(&error.to_string()))
 }
 
 /// A parser's sentence, which may quote the client's own bytes: cut, and without control characters.
