@@ -29,8 +29,8 @@ from raw_http import Connection, open_loop, percentile, post_clip, request
 
 WORDS = "Fa shoes no mmienu ka cart no ho"
 HEADINGS = ["server", "clients", "answers / s", "p50 ms", "p99 ms", "answers by status", "mean batch"]
-BATCHES = (1, 8)
-SHARED = BATCHES[-1]
+DTYPES = ("f32", "int8")
+SHARED = 8  # the server's own --max-batch
 ALONE = 300  # requests, one after the other, for what HTTP costs
 OF_CAPACITY = 0.8
 
@@ -44,12 +44,12 @@ def speak(folder):
 
 
 class Server:
-    def __init__(self, binary, max_batch):
+    def __init__(self, binary, dtype, max_batch):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        options = ["--port", str(self.port), "--cache-bytes", "0", "--max-batch", str(max_batch)]
+        options = ["--port", str(self.port), "--cache-bytes", "0", "--device", "cpu", "--dtype", dtype, "--max-batch", str(max_batch)]
         self.process = subprocess.Popen([binary, "server", *options], cwd=ROOT, stderr=subprocess.DEVNULL)
         for _ in range(240):
             try:
@@ -110,8 +110,8 @@ async def cost_of_http(server, command):
     return {"requests": ALONE, "waited": summary(waits), "beside_the_clip": summary(costs), "live": summary(floors)}
 
 
-async def at_a_rate(server, command, per_s, seconds):
-    taken = await open_loop(server.port, command, per_s, seconds)
+async def at_a_rate(server, command, per_s, seconds, evenly):
+    taken = await open_loop(server.port, command, per_s, seconds, evenly)
     times = [ms for status, ms in taken if status == 200]
     statuses = {str(status): sum(s == status for s, _ in taken) for status in sorted({s for s, _ in taken})}
     figures = {f"p{percent}_ms": percentile(times, percent) for percent in (50, 90, 99)}
@@ -152,23 +152,34 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         clip, facts["clip_s"] = speak(folder)
         command = post_clip("/test-intent?transcribe=false", clip.read_bytes())
-        for max_batch in BATCHES:
-            server = Server(args.binary, max_batch)
+        for dtype in DTYPES:
+            server = Server(args.binary, dtype, 1)
+            try:
+                for clients in (1, 16):
+                    kept({"server": arm(dtype, 1), **load(server, clip, clients, args.seconds)})
+            finally:
+                server.stop()
+            server = Server(args.binary, dtype, SHARED)
+            facts[dtype] = figures = {}
             try:
                 # The last asks whether the flood of the one before left anything behind.
                 for clients in (1, 4, 16, 160, 1):
-                    kept({"server": f"okyeame, batch {max_batch}", **load(server, clip, clients, args.seconds)})
-                if max_batch == SHARED:
-                    facts["http"] = asyncio.run(cost_of_http(server, command))
-                    most = next(row["per_s"] for row in rows if row["server"].endswith(str(SHARED)) and row["clients"] == 16)
-                    facts["rate"] = asyncio.run(at_a_rate(server, command, OF_CAPACITY * most, 3 * args.seconds))
-                facts[f"peak_mb_batch_{max_batch}"] = server.peak_mb()
+                    kept({"server": arm(dtype, SHARED), **load(server, clip, clients, args.seconds)})
+                figures["http"] = asyncio.run(cost_of_http(server, command))
+                most = next(row["per_s"] for row in rows if row["server"] == arm(dtype, SHARED) and row["clients"] == 16)
+                for name, evenly in (("evenly", True), ("by_chance", False)):
+                    figures[name] = asyncio.run(at_a_rate(server, command, OF_CAPACITY * most, 3 * args.seconds, evenly))
+                figures["peak_mb"] = server.peak_mb()
             finally:
-                facts[f"exit_batch_{max_batch}"] = server.stop()
+                figures["exit"] = server.stop()
         if args.model:
             for row in faster_whisper(clip, args.seconds, args.model.absolute()):
                 kept(row)
     keep("load", facts, report(facts))
+
+
+def arm(dtype, max_batch):
+    return f"okyeame {dtype}, batch {max_batch}"
 
 
 def report(facts):
@@ -177,7 +188,7 @@ def report(facts):
         "# A server under load",
         "",
         f"`make bench-load` on {facts['machine']['cpu']}, {facts['machine']['cores']} cores, load average before {facts['load_average']:.2f}; "
-        f"whisper-base with the head, f32, a command of {facts['clip_s']:.1f} s, intent only, no cache; wrk on the same cores.",
+        f"whisper-base with the head, a command of {facts['clip_s']:.1f} s, intent only, no cache; wrk on the same cores.",
         "",
         "| " + " | ".join(HEADINGS) + " |",
         "|" + "---|" * len(HEADINGS),
@@ -188,31 +199,41 @@ def report(facts):
         cells = [row["server"], row["clients"], f"{row['per_s']:.1f}", f"{row['p50_ms']:.1f}", f"{row['p99_ms']:.1f}", statuses + broken]
         batch = f"{row['mean_batch']:.1f}" if "mean_batch" in row else "–"
         lines.append("| " + " | ".join(map(str, [*cells, batch])) + " |")
-    alone, ours = (f"okyeame, batch {batch}" for batch in BATCHES)
-    times = lambda server: by[server, 16] / by[server, 1]
-    lines += [
-        "",
-        f"16 clients get {times(ours):.2f} times the answers of one (asked: 1.5), without sharing {times(alone):.2f} times. 160 clients are more than the "
-        f"queue of 64 takes: the rest is 429 at once, which is why their p50 is short. Peak memory {facts[f'peak_mb_batch_{SHARED}']:.0f} MB; "
-        f"SIGTERM at the end: exit {facts[f'exit_batch_{SHARED}']}.",
-    ]
-    rate, http = facts["rate"], facts["http"]
-    statuses = ", ".join(f"{n} × {status}" for status, n in rate["statuses"].items())
-    lines += [
-        "",
-        f"**At {OF_CAPACITY:.0%} of capacity** ({rate['asked_per_s']:.1f} commands a second, of the {by[ours, 16]:.1f} that 16 clients get; random arrivals "
-        f"for {rate['seconds']} s, times from when each should have been sent): p50 {rate['p50_ms']:.1f} ms, p90 {rate['p90_ms']:.1f} ms, "
-        f"p99 {rate['p99_ms']:.1f} ms; {statuses}.",
-        "",
-        f"**HTTP beside the clip**: one client waits {http['waited']['p50_ms']:.2f} ms (p50 of {http['requests']}), of which {http['beside_the_clip']['p50_ms']:.2f} ms "
-        f"(p99 {http['beside_the_clip']['p99_ms']:.2f}) are not in the answer's own `timings_ms`: sockets, the form, threads, JSON, and the client, which is "
-        f"Python; its GET /live takes {http['live']['p50_ms']:.2f} ms.",
-    ]
-    if ("faster-whisper", 16) in by:
-        ratios = ", ".join(f"{clients} clients {by[ours, clients] / max(by['faster-whisper', clients], 1e-9):.1f}" for clients in (1, 4, 16))
+    for dtype in DTYPES:
+        alone, ours, figures = arm(dtype, 1), arm(dtype, SHARED), facts[dtype]
+        times = lambda server: by[server, 16] / by[server, 1]
+        http = figures["http"]
+
+        def at_the_rate(name, words):
+            rate = figures[name]
+            statuses = ", ".join(f"{n} × {status}" for status, n in rate["statuses"].items())
+            times_p50 = rate["p99_ms"] / rate["p50_ms"]
+            return (
+                f"{words} p50 {rate['p50_ms']:.1f} ms, p90 {rate['p90_ms']:.1f} ms, p99 {rate['p99_ms']:.1f} ms, {times_p50:.1f} times p50 ({statuses})"
+            )
+
         lines += [
             "",
-            f"**faster-whisper int8** answers the same requests with the command's words (it has no intents; bench/faster_whisper_server.py). "
+            f"## {dtype}",
+            f"16 clients get {times(ours):.2f} times the answers of one (asked: 1.5), without sharing {times(alone):.2f} times. 160 clients are more than "
+            f"the queue of 64 takes: the rest is 429 at once, which is why their p50 is short. Peak memory {figures['peak_mb']:.0f} MB; "
+            f"SIGTERM at the end: exit {figures['exit']}.",
+            "",
+            f"**At {OF_CAPACITY:.0%} of capacity** ({figures['evenly']['asked_per_s']:.1f} commands a second, of the {by[ours, 16]:.1f} that 16 clients get, for "
+            f"{figures['evenly']['seconds']} s; times from when each should have been sent; asked: p99 under 3 times p50): "
+            f"{at_the_rate('evenly', 'sent evenly')}; {at_the_rate('by_chance', 'at random moments')}.",
+            "",
+            f"**HTTP beside the clip**: one client waits {http['waited']['p50_ms']:.2f} ms (p50 of {http['requests']}), of which "
+            f"{http['beside_the_clip']['p50_ms']:.2f} ms (p99 {http['beside_the_clip']['p99_ms']:.2f}) are not in the answer's own `timings_ms`: sockets, the "
+            f"form, threads, JSON, and the client, which is Python; its GET /live takes {http['live']['p50_ms']:.2f} ms.",
+        ]
+    if ("faster-whisper", 16) in by:
+        ratio = lambda dtype, clients: by[arm(dtype, SHARED), clients] / max(by["faster-whisper", clients], 1e-9)
+        ratios = "; ".join(f"{dtype}: " + ", ".join(f"{n} clients {ratio(dtype, n):.1f}" for n in (1, 4, 16)) for dtype in DTYPES)
+        lines += [
+            "",
+            f"## faster-whisper int8",
+            f"It answers the same requests with the command's words (it has no intents; bench/faster_whisper_server.py). "
             f"Commands a second, ours over its: {ratios}.",
         ]
     return lines

@@ -113,8 +113,9 @@ def percentile(values, percent):
     return ordered[max(math.ceil(len(ordered) * percent / 100), 1) - 1] if ordered else math.nan
 
 
-async def open_loop(port, data, per_s, seconds, seed=7):
-    """Asks at moments that do not depend on the answers (Poisson arrivals, as of customers who do not know each other).
+async def open_loop(port, data, per_s, seconds, evenly=False, seed=7):
+    """Asks at moments that do not depend on the answers: by chance (Poisson arrivals, as of customers who do not know each
+    other), or evenly, as load generators with a constant rate do.
 
     A time counts from the moment at which the request should have gone: one that had to wait for a slow server, or for
     this program, has waited. Gives (status, or 0 for none; milliseconds) of each.
@@ -123,18 +124,23 @@ async def open_loop(port, data, per_s, seconds, seed=7):
     idle, taken = [], []
 
     async def one(due):
-        connection = idle.pop() if idle else await Connection(port).__aenter__()
-        try:
-            status = (await connection.ask(data)).status
-            idle.append(connection)
-        except Broken:
-            status = 0
-            connection.drop()
+        status = 0
+        # The server closes what was idle for long, perhaps at this moment: another is taken then, as any client does.
+        is_kept = True
+        while status == 0 and is_kept:
+            is_kept = bool(idle)
+            connection = idle.pop() if idle else await Connection(port).__aenter__()
+            try:
+                status = (await connection.ask(data)).status
+                idle.append(connection)
+            except Broken as broken:
+                is_kept = is_kept and not broken.began
+                connection.drop()
         taken.append((status, (time.perf_counter() - due) * 1e3))
 
     begin = due = time.perf_counter()
     async with asyncio.TaskGroup() as group:
-        while (due := due + draw.expovariate(per_s)) < begin + seconds:
+        while (due := due + (1 / per_s if evenly else draw.expovariate(per_s))) < begin + seconds:
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             group.create_task(one(due))
     for connection in idle:

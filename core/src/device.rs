@@ -12,6 +12,7 @@ use std::str::FromStr;
 use burn::tensor::{Device, FloatDType};
 
 use crate::error::{Error, Result};
+use crate::kernels::Target;
 
 /// Which device is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,24 +60,27 @@ pub enum DtypeChoice {
     F16,
     /// bfloat16; GPUs only.
     Bf16,
+    /// Linear layers in 8-bit integers, everything else in f32; the CPU only.
+    Int8,
 }
 
 impl DtypeChoice {
     fn float(self) -> FloatDType {
         match self {
-            Self::Auto | Self::F32 => FloatDType::F32,
+            Self::Auto | Self::F32 | Self::Int8 => FloatDType::F32,
             Self::F16 => FloatDType::F16,
             Self::Bf16 => FloatDType::BF16,
         }
     }
 
-    /// `f32`, `f16` or `bf16`.
+    /// `f32`, `f16`, `bf16` or `int8`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Auto | Self::F32 => "f32",
             Self::F16 => "f16",
             Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
         }
     }
 }
@@ -90,7 +94,11 @@ impl FromStr for DtypeChoice {
             "f32" | "float32" => Ok(Self::F32),
             "f16" | "float16" => Ok(Self::F16),
             "bf16" | "bfloat16" => Ok(Self::Bf16),
-            _ => Err(Error::InvalidParameter { name: "dtype", allowed: "'auto', 'f32', 'f16' or 'bf16'".to_owned() }),
+            "int8" => Ok(Self::Int8),
+            _ => Err(Error::InvalidParameter {
+                name: "dtype",
+                allowed: "'auto', 'f32', 'f16', 'bf16' or 'int8'".to_owned(),
+            }),
         }
     }
 }
@@ -102,7 +110,7 @@ pub struct Compute {
     pub device: Device,
     /// `cpu`, `cuda`, `wgpu`, `vulkan` or, in a browser, `webgpu`.
     pub name: &'static str,
-    /// `f32`, `f16` or `bf16`.
+    /// `f32`, `f16`, `bf16` or `int8`.
     pub dtype: &'static str,
     /// Why this one, for people.
     pub reason: String,
@@ -129,6 +137,12 @@ impl Compute {
     #[must_use]
     pub fn cpu() -> Self {
         Self { device: Device::flex(), name: "cpu", dtype: "f32", reason: "asked for".to_owned() }
+    }
+
+    /// Where layers are put, and in what form.
+    #[must_use]
+    pub fn target(&self) -> Target<'_> {
+        Target { device: &self.device, int8: self.dtype == DtypeChoice::Int8.name() }
     }
 
     /// Chooses a device as the caller and the environment want it.
@@ -219,8 +233,11 @@ fn configure(mut device: Device, name: &'static str, dtype: DtypeChoice, reason:
         return if dtype.float() == FloatDType::F32 {
             Ok(chosen)
         } else {
-            Err(unavailable(format!("it computes in f32 only, not in {}; leave --dtype out", dtype.name())))
+            Err(unavailable(format!("it computes in f32 or int8, not in {}; leave --dtype out", dtype.name())))
         };
+    }
+    if dtype == DtypeChoice::Int8 {
+        return Err(unavailable("8-bit integers are multiplied on the CPU only; leave --dtype out".to_owned()));
     }
     if !started(|| device.supports_dtype(dtype.float()))
         .ok_or_else(|| unavailable("it did not start; its driver may be damaged".to_owned()))?

@@ -6,8 +6,10 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::block_on;
+use burn::tensor::{Device, Tensor, TensorData};
+use common::{Loaded, block_on, golden};
 use okyeame_core::audio::{DecodeLimits, Waveform, decode};
+use okyeame_core::device::{Compute, DeviceChoice, DtypeChoice};
 use okyeame_core::recognizer::LoadOptions;
 use okyeame_core::weights::folder::{Base, ModelFolder, OpenOptions};
 use okyeame_core::{Recognition, RecognizeOptions, Recognizer, Rejection, Result};
@@ -17,9 +19,14 @@ fn tests(path: &str) -> PathBuf {
 }
 
 fn load(folder: &Path, base: &Path) -> Recognizer {
+    load_in(DtypeChoice::F32, folder, base)
+}
+
+fn load_in(dtype: DtypeChoice, folder: &Path, base: &Path) -> Recognizer {
     let base = || Base { name: "base".to_owned(), folder: base.to_owned() };
     let folder = ModelFolder::open_with(folder, &OpenOptions::default(), &mut |_| Ok(base())).unwrap();
-    Recognizer::from_folder(folder, LoadOptions::default()).unwrap()
+    let compute = Compute::choose(DeviceChoice::Cpu, dtype, None).unwrap();
+    Recognizer::from_folder(folder, LoadOptions { compute, task: None }).unwrap()
 }
 
 /// The speech fixture in lengths of 0.4 to 3 s, and silence.
@@ -78,7 +85,9 @@ fn check(model: &Recognizer, words: &[bool]) {
 
 #[test]
 fn fitted_windows_of_all_lengths() {
-    check(&load(&tests("golden/heads/head-only"), &tests("golden/tiny-multilingual")), &[false]);
+    for dtype in [DtypeChoice::F32, DtypeChoice::Int8] {
+        check(&load_in(dtype, &tests("golden/heads/head-only"), &tests("golden/tiny-multilingual")), &[false]);
+    }
 }
 
 #[test]
@@ -96,7 +105,36 @@ fn the_model_that_ships() {
         eprintln!("not run: no model at {}", base.display());
         return;
     }
-    check(&load(&root.join("models/twi-shop"), &base), &[false]);
+    for dtype in [DtypeChoice::F32, DtypeChoice::Int8] {
+        check(&load_in(dtype, &root.join("models/twi-shop"), &base), &[false]);
+    }
+}
+
+/// How a batch goes through the encoder where it is not a core's own: in one pass, packed.
+#[test]
+fn packed_windows_have_the_states_that_each_has_alone() {
+    let encoder = Loaded::open(&golden("tiny-multilingual")).unwrap().model.whisper.encoder;
+    let device = Device::flex();
+    let mels: Vec<Tensor<3>> = [10, 2, 64, 36]
+        .into_iter()
+        .map(|n_frames| {
+            let values = (0..80 * n_frames).map(|i| ((i * 7919 + n_frames) % 997) as f32 / 500.0 - 1.0).collect();
+            Tensor::from_data(TensorData::new::<f32, _>(values, [1, 80, n_frames]), &device)
+        })
+        .collect();
+    let together = encoder.forward_all_of(mels.clone()).unwrap();
+    assert_eq!(together.len(), mels.len());
+    for (together, mel) in together.into_iter().zip(mels) {
+        let alone = encoder.forward_all(mel).unwrap();
+        assert_eq!(together.len(), alone.len());
+        for (a, b) in together.into_iter().zip(alone) {
+            assert_eq!(a.dims(), b.dims());
+            let (a, b) = (a.try_into_vec_as::<f32>().unwrap(), b.try_into_vec_as::<f32>().unwrap());
+            let worst = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst <= 1e-5, "{worst}");
+        }
+    }
+    assert!(encoder.forward_all_of(Vec::new()).unwrap().is_empty());
 }
 
 #[test]

@@ -29,7 +29,7 @@ pub(crate) struct Identified {
 /// A file that cannot be read.
 pub(crate) fn digest(choice: &ModelChoice, folders: &[PathBuf]) -> io::Result<String> {
     let mut hasher = Hasher::new();
-    add_file(&mut hasher, "program", &std::env::current_exe()?)?;
+    add_file(&mut hasher, "program", &program()?)?;
     // What is asked of a folder that holds more than one model.
     add(&mut hasher, "choice", format!("{:?} {:?}", choice.task(), choice.adapter()).as_bytes());
     if choice.is_default() {
@@ -54,6 +54,12 @@ pub(crate) fn digest(choice: &ModelChoice, folders: &[PathBuf]) -> io::Result<St
         }
     }
     Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// The file that this process runs, also after another was put in its place.
+fn program() -> io::Result<PathBuf> {
+    let running = PathBuf::from("/proc/self/exe");
+    if running.exists() { Ok(running) } else { std::env::current_exe() }
 }
 
 /// The lengths first: no two lists of parts give the same bytes.

@@ -19,6 +19,9 @@ pub mod transcribe;
 pub mod window;
 pub mod word_timing;
 
+use rten_simd::SimdOp;
+use rten_vecmath::SumExpSub;
+
 use crate::error::Result;
 pub use crate::tokenizer::SpeechTask;
 pub use transcribe::{OnSegments, Segment, TranscribeOptions, Transcript, go_on, transcribe, transcribe_in_pieces};
@@ -61,7 +64,7 @@ pub(crate) fn log_sum_exp(values: &[f32]) -> f32 {
     if max == f32::NEG_INFINITY {
         return max;
     }
-    max + values.iter().map(|v| (v - max).exp()).sum::<f32>().ln()
+    max + SumExpSub::new(values, max).dispatch().ln()
 }
 
 /// Index of the largest value, the first of equals; NaN is never it.

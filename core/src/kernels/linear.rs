@@ -1,8 +1,8 @@
 //! `y = x Wᵗ + b`, with the activation or the residual in the same pass.
 //!
 //! The weight comes as checkpoints store it, `[d_output, d_input]` row-major. On the CPU it is
-//! packed once for `rten-gemm`'s micro-kernels and kept only in that form; elsewhere it is a tensor
-//! `[d_input, d_output]`, as `burn::tensor::module::linear` wants it.
+//! packed once for `rten-gemm`'s micro-kernels, as it is or as 8-bit integers ([`super::int8`]), and kept only in that form;
+//! elsewhere it is a tensor `[d_input, d_output]`, as `burn::tensor::module::linear` wants it.
 
 use std::sync::Arc;
 
@@ -14,6 +14,22 @@ use rten_tensor::NdTensorView;
 use rten_vecmath::{ExtendInit, Gelu};
 
 use super::cpu::{CpuBuffer, is_cpu, tensor_from, with_gemm};
+use super::int8::{Int8Weight, Then};
+
+/// Where a layer's weights are put, and in what form. A device alone means floating point.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// The device.
+    pub device: &'a Device,
+    /// Whether linear layers multiply in 8-bit integers; on the CPU only.
+    pub int8: bool,
+}
+
+impl<'a> From<&'a Device> for Target<'a> {
+    fn from(device: &'a Device) -> Self {
+        Self { device, int8: false }
+    }
+}
 
 /// What follows the product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,16 +63,20 @@ impl Activation {
 
     /// Applies it to a CPU slice, on all cores.
     pub(super) fn apply_in_place(self, values: &mut [f32]) {
-        let apply = |chunk: &mut [f32]| match self {
-            Self::None => {}
-            Self::Gelu => Gelu {}.map_mut(chunk),
-            // Not `f32::max`, which would make 0 of NaN.
-            Self::Relu => chunk.iter_mut().filter(|v| **v < 0.0).for_each(|v| *v = 0.0),
-        };
         if values.len() <= ELEMENTS_PER_TASK || self == Self::None {
-            apply(values);
+            self.apply_to(values);
         } else {
-            values.par_chunks_mut(ELEMENTS_PER_TASK).for_each(apply);
+            values.par_chunks_mut(ELEMENTS_PER_TASK).for_each(|chunk| self.apply_to(chunk));
+        }
+    }
+
+    /// Applies it to a CPU slice, on this core.
+    pub(super) fn apply_to(self, values: &mut [f32]) {
+        match self {
+            Self::None => {}
+            Self::Gelu => Gelu {}.map_mut(values),
+            // Not `f32::max`, which would make 0 of NaN.
+            Self::Relu => values.iter_mut().filter(|v| **v < 0.0).for_each(|v| *v = 0.0),
         }
     }
 }
@@ -76,6 +96,7 @@ pub struct Linear {
 #[allow(clippy::large_enum_variant, reason = "a handful live at a time; a box would be one more hop a token")]
 enum Weight {
     Cpu(Arc<CpuWeight>),
+    Int8(Arc<Int8Weight>),
     Device { weight: Tensor<2>, bias: Option<Tensor<1>> },
 }
 
@@ -99,11 +120,14 @@ impl Linear {
     /// # Panics
     /// If the lengths do not fit; the weight loader has checked them.
     #[must_use]
-    pub fn new(weight: &[f32], bias: Option<Vec<f32>>, d_output: usize, device: &Device) -> Self {
+    pub fn new<'a>(weight: &[f32], bias: Option<Vec<f32>>, d_output: usize, target: impl Into<Target<'a>>) -> Self {
+        let Target { device, int8 } = target.into();
         assert!(d_output > 0 && weight.len().is_multiple_of(d_output), "weight is [d_output, d_input]");
         assert!(bias.as_ref().is_none_or(|b| b.len() == d_output), "bias is [d_output]");
         let d_input = weight.len() / d_output;
-        let weight = if is_cpu(device) {
+        let weight = if is_cpu(device) && int8 && d_input > 0 {
+            Weight::Int8(Arc::new(Int8Weight::new(weight, bias, d_output)))
+        } else if is_cpu(device) {
             let rows = NdTensorView::from_data([d_output, d_input], weight);
             let packed = with_gemm(|gemm| gemm.prepack_b(rows.transposed()));
             Weight::Cpu(Arc::new(CpuWeight { packed, bias }))
@@ -151,6 +175,13 @@ impl Linear {
                 activation.apply_in_place(&mut out);
                 tensor_from(out, [batch, n_ctx, self.d_output], &device)
             }
+            Weight::Int8(weight) => {
+                let device = x.device();
+                let x = CpuBuffer::new(x);
+                let mut out = vec![0.0; batch * n_ctx * self.d_output];
+                weight.forward(x.values(), &mut out, &Then::Activate(activation));
+                tensor_from(out, [batch, n_ctx, self.d_output], &device)
+            }
             Weight::Device { weight, bias } => {
                 activation.forward(burn::tensor::module::linear(x, weight.clone(), bias.clone()))
             }
@@ -180,6 +211,12 @@ impl Linear {
                     gemm.gemm(out.values_mut(), GemmInputA::Unpacked(a), GemmInputB::Packed(&weight.packed), options)
                 })
                 .expect("shapes were checked above");
+                out.into_tensor()
+            }
+            Weight::Int8(weight) => {
+                let x = CpuBuffer::new(x);
+                let mut out = CpuBuffer::new(residual);
+                weight.forward(x.values(), out.values_mut(), &Then::Add);
                 out.into_tensor()
             }
             Weight::Device { .. } => residual + self.forward(x, Activation::None),

@@ -6,13 +6,14 @@
 //! leaves a head's block. On every other device the same functions are a few ordinary Burn
 //! operations, which is also what the tests here hold the CPU path against.
 //!
-//! Read in this order: [`linear`], [`layer_norm`], [`attention`], [`cpu`].
+//! Read in this order: [`linear`], [`int8`], [`layer_norm`], [`attention`], [`cpu`].
 //! What was measured, and what did not pay, is in ARCHITECTURE.md.
 
 pub mod attention;
 pub mod channel_norm;
 pub mod conv1d;
 mod cpu;
+mod int8;
 pub mod layer_norm;
 pub mod linear;
 
@@ -20,7 +21,7 @@ pub use attention::{CrossKv, SelfKv, self_attention, self_attention_of};
 pub use channel_norm::ChannelNorm;
 pub use conv1d::{Conv1d, Conv1dShape};
 pub use layer_norm::LayerNorm;
-pub use linear::{Activation, Linear};
+pub use linear::{Activation, Linear, Target};
 
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 

@@ -44,7 +44,7 @@ impl CommandEncoder {
         // The decoder is not missed here.
         let checkpoint = Checkpoint::new(&*files.weights, &encoder_tensors(config), |_| true)?;
         Ok(Self {
-            encoder: AudioEncoder::load(config, &checkpoint, &compute.device)?,
+            encoder: AudioEncoder::load(config, &checkpoint, compute.target())?,
             extractor: LogMelExtractor::new(config.num_mel_bins),
             window_samples: config.n_frames() * HOP_LENGTH,
             device: compute.device.clone(),

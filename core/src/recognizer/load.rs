@@ -1,7 +1,5 @@
 //! From an opened model folder to a [`Recognizer`] on a device, and its description.
 
-use burn::tensor::Device;
-
 use super::Recognizer;
 use super::audio_head::AudioHead;
 use super::words::{Transcriber, WhisperTranscriber};
@@ -12,6 +10,7 @@ use crate::intent::head::IntentHead;
 use crate::intent::label_files::check_count;
 use crate::intent::text_match::PhraseBook;
 use crate::intent::{IntentInfo, built_in, label_id};
+use crate::kernels::Target;
 use crate::language::{TWI_DECODE_LANGUAGES, code_of, twi_codes};
 use crate::model_info::{ModelInfo, Task};
 use crate::recognition::Risk;
@@ -52,18 +51,18 @@ impl Recognizer {
         let head = choose_head(head, task, can_write, &mut folder.fallbacks)?;
         check_tensors(&folder.body, head.as_ref())?;
         let mut info = blank_info(&folder, &compute);
-        let device = &compute.device;
+        let target = compute.target();
         let (transcriber, head) = match folder.body {
             Body::Whisper(files) => {
                 describe_whisper(&mut info, &files);
-                let head = head.map(|head| load_head(head, &files, device, &mut info)).transpose()?;
+                let head = head.map(|head| load_head(head, &files, target, &mut info)).transpose()?;
                 let transcriber = match files.tokenizer_json {
-                    Some(_) => Some(Transcriber::Whisper(load_whisper(*files, device, &mut info)?)),
+                    Some(_) => Some(Transcriber::Whisper(load_whisper(*files, target, &mut info)?)),
                     None => None,
                 };
                 (transcriber, head)
             }
-            Body::Wav2Vec2(files) => (Some(load_wav2vec2(*files, device, &mut info)?), None),
+            Body::Wav2Vec2(files) => (Some(load_wav2vec2(*files, target, &mut info)?), None),
         };
         let intents = match &head {
             Some(head) => intents_of(&head.labels),
@@ -162,17 +161,17 @@ fn n_parameters(tensors: &[(String, Vec<usize>)]) -> u64 {
     tensors.iter().map(|(_, shape)| n_elements(shape)).sum()
 }
 
-fn load_encoder(weights: &dyn WeightSource, config: &WhisperConfig, device: &Device) -> Result<AudioEncoder> {
+fn load_encoder(weights: &dyn WeightSource, config: &WhisperConfig, target: Target<'_>) -> Result<AudioEncoder> {
     let checkpoint = Checkpoint::new(weights, &encoder_tensors(config), |_| false)?;
-    AudioEncoder::load(config, &checkpoint, device)
+    AudioEncoder::load(config, &checkpoint, target)
 }
 
-fn load_head(head: HeadFiles, files: &WhisperFiles, device: &Device, info: &mut ModelInfo) -> Result<AudioHead> {
+fn load_head(head: HeadFiles, files: &WhisperFiles, target: Target<'_>, info: &mut ModelInfo) -> Result<AudioHead> {
     let config = &files.config;
     let expected = IntentHead::expected_tensors(&head.spec, &*head.weights)?;
     let checkpoint = Checkpoint::new(&*head.weights, &expected, |_| false)?;
     let window = head.spec.window;
-    let loaded = IntentHead::load(head.spec, &checkpoint, &*head.weights, device)?;
+    let loaded = IntentHead::load(head.spec, &checkpoint, &*head.weights, target.device)?;
     info.parameters += loaded.n_parameters();
     let n_labels = loaded.n_classes().saturating_sub(head.rejection_classes.len());
     let labels = match head.labels {
@@ -189,9 +188,9 @@ fn load_head(head: HeadFiles, files: &WhisperFiles, device: &Device, info: &mut 
     let own_encoder = match (&head.own_encoder, &files.tokenizer_json) {
         (Some(weights), _) => {
             info.parameters += n_parameters(&encoder_tensors(config));
-            Some(load_encoder(&**weights, config, device)?)
+            Some(load_encoder(&**weights, config, target)?)
         }
-        (None, None) => Some(load_encoder(&*files.weights, config, device)?),
+        (None, None) => Some(load_encoder(&*files.weights, config, target)?),
         (None, Some(_)) => None,
     };
     info.head_window = Some(window.name().to_owned());
@@ -206,7 +205,7 @@ fn load_head(head: HeadFiles, files: &WhisperFiles, device: &Device, info: &mut 
     })
 }
 
-fn load_whisper(files: WhisperFiles, device: &Device, info: &mut ModelInfo) -> Result<WhisperTranscriber> {
+fn load_whisper(files: WhisperFiles, target: Target<'_>, info: &mut ModelInfo) -> Result<WhisperTranscriber> {
     let WhisperFiles { config, generation, tokenizer_json, weights } = files;
     let mut tokenizer = Tokenizer::from_json(&tokenizer_json.unwrap_or_default())?;
     if !generation.is_multilingual.unwrap_or_else(|| config.is_multilingual()) {
@@ -214,7 +213,7 @@ fn load_whisper(files: WhisperFiles, device: &Device, info: &mut ModelInfo) -> R
     }
     let n_vocab = config.vocab_size;
     tokenizer.check_fits(n_vocab)?;
-    let whisper = Whisper::load(config, &*weights, device)?;
+    let whisper = Whisper::load(config, &*weights, target)?;
     let languages = &tokenizer.special().languages;
     info.multilingual = !languages.is_empty();
     info.languages = languages.iter().map(|(code, _)| code.clone()).collect();
@@ -237,7 +236,7 @@ fn load_whisper(files: WhisperFiles, device: &Device, info: &mut ModelInfo) -> R
         begin_suppress: token_list(begin_suppress_tokens.as_deref(), &tokenizer, n_vocab)?,
         // 1.0 s, as the reference has it where the checkpoint says nothing.
         max_initial_timestamp_index: generation.max_initial_timestamp_index.or(Some(50)),
-        model: WhisperOnDevice { whisper, device: device.clone(), alignment_heads },
+        model: WhisperOnDevice { whisper, device: target.device.clone(), alignment_heads },
         tokenizer,
         twi_languages,
     })
@@ -283,7 +282,7 @@ fn alignment_heads(
     heads
 }
 
-fn load_wav2vec2(files: Wav2Vec2Files, device: &Device, info: &mut ModelInfo) -> Result<Transcriber> {
+fn load_wav2vec2(files: Wav2Vec2Files, target: Target<'_>, info: &mut ModelInfo) -> Result<Transcriber> {
     let Wav2Vec2Files { config, vocabulary, do_normalize, adapter, weights } = files;
     info.model_size = match config.hidden_size {
         768 => "base",
@@ -297,7 +296,7 @@ fn load_wav2vec2(files: Wav2Vec2Files, device: &Device, info: &mut ModelInfo) ->
     info.n_audio_layer = config.num_hidden_layers;
     info.n_vocab = Some(config.vocab_size);
     info.languages = adapter.iter().cloned().collect();
-    let model = Wav2Vec2::load(config, &*weights, device)?;
+    let model = Wav2Vec2::load(config, &*weights, target)?;
     info.parameters = model.n_parameters();
     let model = Wav2Vec2OnDevice::new(model, vocabulary, do_normalize)?;
     Ok(Transcriber::Wav2Vec2 { model, language: adapter })

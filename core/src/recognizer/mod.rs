@@ -487,15 +487,19 @@ impl Recognizer {
             (None, None) => return Err(Error::ModelNotFound { what: "the intent head's encoder".to_owned() }),
         };
         let reads_all = head.head.needs_all_states();
-        if mels.len() > 1 {
-            let mut states = encoder.forward_all_of(mels)?;
-            if !reads_all {
-                states.iter_mut().for_each(|states| drop(states.drain(..states.len() - 1)));
-            }
-            return Ok(states);
+        let one = |mel| if reads_all { encoder.forward_all(mel) } else { Ok(vec![encoder.forward(mel)?]) };
+        // Cores gain nothing from larger products, but lose less by not sharing one: each takes a window of its own.
+        if self.compute.name == "cpu" {
+            return mels.into_par_iter().map(one).collect();
         }
-        let mel = mels.swap_remove(0);
-        Ok(vec![if reads_all { encoder.forward_all(mel)? } else { vec![encoder.forward(mel)?] }])
+        if mels.len() == 1 {
+            return mels.drain(..).map(one).collect();
+        }
+        let mut states = encoder.forward_all_of(mels)?;
+        if !reads_all {
+            states.iter_mut().for_each(|states| drop(states.drain(..states.len() - 1)));
+        }
+        Ok(states)
     }
 
     /// The encoding of the clip, if the words can be made of it as well.

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::config::Wav2Vec2Config;
 use crate::error::Result;
 use crate::kernels::conv1d::{Conv1d, Conv1dShape};
-use crate::kernels::{Activation, LayerNorm, Linear, self_attention};
+use crate::kernels::{Activation, LayerNorm, Linear, Target, self_attention};
 use crate::weights::{Checkpoint, WeightSource};
 
 /// Where the transformer's tensors are.
@@ -82,8 +82,9 @@ impl ContextEncoder {
         config: &Wav2Vec2Config,
         checkpoint: &Checkpoint<'_>,
         form: PositionalForm,
-        device: &Device,
+        target: Target<'_>,
     ) -> Result<Self> {
+        let device = target.device;
         let take = |name: &str| checkpoint.take(&format!("{PREFIX}.{name}"));
         Ok(Self {
             positions: PositionalConv::load(config, checkpoint, form, device)?,
@@ -91,7 +92,7 @@ impl ContextEncoder {
             norm_first: config.do_stable_layer_norm,
             blocks: (0..config.num_hidden_layers)
                 .into_par_iter()
-                .map(|i| Block::load(config, checkpoint, i, device))
+                .map(|i| Block::load(config, checkpoint, i, target))
                 .collect::<Result<_>>()?,
         })
     }
@@ -194,15 +195,15 @@ struct Block {
 }
 
 impl Block {
-    fn load(config: &Wav2Vec2Config, checkpoint: &Checkpoint<'_>, layer: usize, device: &Device) -> Result<Self> {
+    fn load(config: &Wav2Vec2Config, checkpoint: &Checkpoint<'_>, layer: usize, target: Target<'_>) -> Result<Self> {
         let n_state = config.hidden_size;
         let take = |name: &str| checkpoint.take(&format!("{PREFIX}.layers.{layer}.{name}"));
         let linear = |name: &str, d_output: usize| -> Result<Linear> {
             let weight = take(&format!("{name}.weight"))?;
-            Ok(Linear::new(&weight, Some(take(&format!("{name}.bias"))?), d_output, device))
+            Ok(Linear::new(&weight, Some(take(&format!("{name}.bias"))?), d_output, target))
         };
         let norm = |name: &str| -> Result<LayerNorm> {
-            Ok(LayerNorm::new(take(&format!("{name}.weight"))?, take(&format!("{name}.bias"))?, device))
+            Ok(LayerNorm::new(take(&format!("{name}.weight"))?, take(&format!("{name}.bias"))?, target.device))
         };
         // Queries, keys and values as one product; unlike Whisper's, all three have a bias.
         let (mut weight, mut bias) = (Vec::new(), Vec::new());
@@ -219,7 +220,7 @@ impl Block {
             None => None,
         };
         Ok(Self {
-            qkv: Linear::new(&weight, Some(bias), 3 * n_state, device),
+            qkv: Linear::new(&weight, Some(bias), 3 * n_state, target),
             attn_out: linear("attention.out_proj", n_state)?,
             attn_norm: norm("layer_norm")?,
             fc1: linear("feed_forward.intermediate_dense", config.intermediate_size)?,

@@ -6,7 +6,7 @@ use super::config::Wav2Vec2Config;
 use super::encoder::{self, ContextEncoder, PositionalForm, Wav2Vec2Stages};
 use super::feature_encoder::{self, FeatureEncoder};
 use crate::error::{Error, Result};
-use crate::kernels::{Activation, LayerNorm, Linear};
+use crate::kernels::{Activation, LayerNorm, Linear, Target};
 use crate::weights::{Checkpoint, WeightSource, n_elements};
 
 /// Where the feature projection's tensors are.
@@ -34,7 +34,13 @@ impl Wav2Vec2 {
     ///
     /// # Errors
     /// [`Error::InvalidConfig`], [`Error::WeightMismatch`] with every difference, [`Error::DamagedWeights`].
-    pub fn load(mut config: Wav2Vec2Config, weights: &dyn WeightSource, device: &Device) -> Result<Self> {
+    pub fn load<'a>(
+        mut config: Wav2Vec2Config,
+        weights: &dyn WeightSource,
+        target: impl Into<Target<'a>>,
+    ) -> Result<Self> {
+        let target = target.into();
+        let device = target.device;
         config.vocab_size = n_vocab(&config, weights);
         config.check()?;
         let expected = expected_tensors(&config, weights);
@@ -42,7 +48,7 @@ impl Wav2Vec2 {
         let take = |name: &str| checkpoint.take(name);
         let linear = |name: &str, d_output: usize| -> Result<Linear> {
             let weight = take(&format!("{name}.weight"))?;
-            Ok(Linear::new(&weight, Some(take(&format!("{name}.bias"))?), d_output, device))
+            Ok(Linear::new(&weight, Some(take(&format!("{name}.bias"))?), d_output, target))
         };
         Ok(Self {
             feature_encoder: FeatureEncoder::load(&config, &checkpoint, device)?,
@@ -52,7 +58,7 @@ impl Wav2Vec2 {
                 device,
             ),
             projection: linear(&format!("{PROJECTION}.projection"), config.hidden_size)?,
-            encoder: ContextEncoder::load(&config, &checkpoint, PositionalForm::of(weights), device)?,
+            encoder: ContextEncoder::load(&config, &checkpoint, PositionalForm::of(weights), target)?,
             lm_head: linear("lm_head", config.vocab_size)?,
             n_parameters: expected.iter().map(|(_, shape)| n_elements(shape)).sum(),
             device: device.clone(),

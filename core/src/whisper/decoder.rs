@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use super::config::WhisperConfig;
 use super::encoder::fused_qkv;
 use crate::error::{Error, Result};
-use crate::kernels::{Activation, CrossKv, LayerNorm, Linear, SelfKv};
+use crate::kernels::{Activation, CrossKv, LayerNorm, Linear, SelfKv, Target};
 use crate::weights::Checkpoint;
 
 /// Whisper's text decoder.
@@ -104,18 +104,24 @@ impl TextDecoder {
     ///
     /// # Errors
     /// [`Error::DamagedWeights`] if values are not finite.
-    pub fn load(config: &WhisperConfig, checkpoint: &Checkpoint<'_>, device: &Device) -> Result<Self> {
+    pub fn load<'a>(
+        config: &WhisperConfig,
+        checkpoint: &Checkpoint<'_>,
+        target: impl Into<Target<'a>>,
+    ) -> Result<Self> {
+        let target = target.into();
+        let device = target.device;
         let take = |name: &str| checkpoint.take(&format!("model.decoder.{name}"));
         let embedding = take("embed_tokens.weight")?;
         let (rows, logits) =
-            rayon::join(|| EmbeddingRows::new(&embedding), || Linear::new(&embedding, None, config.vocab_size, device));
+            rayon::join(|| EmbeddingRows::new(&embedding), || Linear::new(&embedding, None, config.vocab_size, target));
         drop(embedding); // a third of the model: not held while the blocks are loaded
         Ok(Self {
             token_embedding: Arc::new(rows),
             positional_embedding: Arc::new(take("embed_positions.weight")?),
             blocks: (0..config.decoder_layers)
                 .into_par_iter()
-                .map(|i| DecoderBlock::load(config, checkpoint, i, device))
+                .map(|i| DecoderBlock::load(config, checkpoint, i, target))
                 .collect::<Result<_>>()?,
             ln: LayerNorm::new(take("layer_norm.weight")?, take("layer_norm.bias")?, device),
             logits,
@@ -279,14 +285,14 @@ struct DecoderBlock {
 }
 
 impl DecoderBlock {
-    fn load(config: &WhisperConfig, checkpoint: &Checkpoint<'_>, layer: usize, device: &Device) -> Result<Self> {
+    fn load(config: &WhisperConfig, checkpoint: &Checkpoint<'_>, layer: usize, target: Target<'_>) -> Result<Self> {
         let n_state = config.d_model;
         let take = |name: &str| checkpoint.take(&format!("model.decoder.layers.{layer}.{name}"));
         let norm = |name: &str| -> Result<LayerNorm> {
-            Ok(LayerNorm::new(take(&format!("{name}.weight"))?, take(&format!("{name}.bias"))?, device))
+            Ok(LayerNorm::new(take(&format!("{name}.weight"))?, take(&format!("{name}.bias"))?, target.device))
         };
         let linear = |name: &str, d_output: usize| -> Result<Linear> {
-            Ok(Linear::new(&take(&format!("{name}.weight"))?, Some(take(&format!("{name}.bias"))?), d_output, device))
+            Ok(Linear::new(&take(&format!("{name}.weight"))?, Some(take(&format!("{name}.bias"))?), d_output, target))
         };
         // Keys and values of the encoding as one product; the key projection has no bias.
         let mut kv = take("encoder_attn.k_proj.weight")?;
@@ -295,11 +301,11 @@ impl DecoderBlock {
         kv_bias.extend(take("encoder_attn.v_proj.bias")?);
         Ok(Self {
             attn_ln: norm("self_attn_layer_norm")?,
-            qkv: fused_qkv(&take, "self_attn", n_state, device)?,
+            qkv: fused_qkv(&take, "self_attn", n_state, target)?,
             attn_out: linear("self_attn.out_proj", n_state)?,
             cross_ln: norm("encoder_attn_layer_norm")?,
             cross_q: linear("encoder_attn.q_proj", n_state)?,
-            cross_kv: Linear::new(&kv, Some(kv_bias), 2 * n_state, device),
+            cross_kv: Linear::new(&kv, Some(kv_bias), 2 * n_state, target),
             cross_out: linear("encoder_attn.out_proj", n_state)?,
             mlp_ln: norm("final_layer_norm")?,
             fc1: linear("fc1", config.decoder_ffn_dim)?,

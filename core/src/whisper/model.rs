@@ -1,11 +1,10 @@
 //! Encoder and decoder together, and the list of tensors that they need.
 
-use burn::tensor::Device;
-
 use super::config::WhisperConfig;
 use super::decoder::TextDecoder;
 use super::encoder::AudioEncoder;
 use crate::error::Result;
+use crate::kernels::Target;
 use crate::weights::{Checkpoint, WeightSource};
 
 /// A Whisper on a device.
@@ -24,11 +23,12 @@ impl Whisper {
     ///
     /// # Errors
     /// [`crate::Error::WeightMismatch`] with every difference, [`crate::Error::DamagedWeights`].
-    pub fn load(config: WhisperConfig, weights: &dyn WeightSource, device: &Device) -> Result<Self> {
+    pub fn load<'a>(config: WhisperConfig, weights: &dyn WeightSource, target: impl Into<Target<'a>>) -> Result<Self> {
+        let target = target.into();
         let checkpoint = Checkpoint::new(weights, &expected_tensors(&config), may_be_ignored)?;
         Ok(Self {
-            encoder: AudioEncoder::load(&config, &checkpoint, device)?,
-            decoder: TextDecoder::load(&config, &checkpoint, device)?,
+            encoder: AudioEncoder::load(&config, &checkpoint, target)?,
+            decoder: TextDecoder::load(&config, &checkpoint, target)?,
             config,
         })
     }
