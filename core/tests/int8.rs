@@ -74,7 +74,7 @@ fn the_encoders_stages_are_near_those_in_floating_point() {
     };
     let errors: Vec<f64> =
         stages(&int8).iter().zip(stages(&float)).map(|(got, expected)| relative_rms(got, &expected)).collect();
-    println!("relative error behind each block, and normalised: {errors:.4?}");
+    eprintln!("relative error behind each block, and normalised: {errors:.4?}");
     assert_eq!(errors[0], 0.0, "the first block is in floating point");
     let worst = errors.iter().copied().enumerate().fold((0, 0.0), |best, x| if x.1 > best.1 { x } else { best });
     assert!(worst.1 > 0.0 && worst.1 < MAX_RELATIVE_ERROR, "stage {}: {:.4}", worst.0, worst.1);
