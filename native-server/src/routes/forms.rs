@@ -90,7 +90,7 @@ pub(crate) struct TranscriptionForm {
     /// What is timed, with `response_format=verbose_json` only.
     #[schema(required = false, rename = "timestamp_granularities[]", inline)]
     timestamp_granularities: Vec<Granularity>,
-    /// Only `false`: a transcript is written in one piece.
+    /// The text in pieces, as Server-Sent Events; of transcriptions as `json` or `text` only.
     #[schema(required = false, default = false)]
     stream: bool,
 }

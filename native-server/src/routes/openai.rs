@@ -75,7 +75,8 @@ enum Reply {
 
 /// What is said in this recording?
 ///
-/// The words, as text, subtitles or JSON: `response_format` says which.
+/// The words, as text, subtitles or JSON: `response_format` says which. With `stream=true` in pieces: events
+/// `transcript.text.delta`, then `transcript.text.done` with the whole text.
 #[utoipa::path(post, path = TRANSCRIPTIONS, operation_id = "create_transcription", tag = openapi::WORDS,
     request_body(content = TranscriptionForm, content_type = "multipart/form-data"),
     responses(
@@ -83,7 +84,8 @@ enum Reply {
             (JsonTranscript = "application/json"),
             (String = "text/plain"),
             (String = "application/x-subrip"),
-            (String = "text/vtt")
+            (String = "text/vtt"),
+            (String = "text/event-stream")
         )),
         TranscriptRefusals,
     ),
