@@ -95,6 +95,14 @@ pub(crate) struct TranscriptionForm {
     stream: bool,
 }
 
+/// A Server-Sent Event of a transcript.
+#[derive(ToSchema)]
+pub(crate) struct TranscriptEvent {
+    /// JSON: `{"type": "transcript.text.delta", "delta": "…"}`, in the end `{"type": "transcript.text.done", "text": "…"}`, or
+    /// `{"type": "error", "error": {…}, "request_id": "…"}`.
+    data: String,
+}
+
 /// What of a transcript is timed.
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]

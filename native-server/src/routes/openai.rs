@@ -25,7 +25,7 @@ use crate::error::ApiError;
 use crate::inference_worker::{Answered, LoadedModel};
 use crate::queue::{Admission, Lane};
 use crate::routes::clip;
-use crate::routes::forms::{JsonTranscript, TranscriptionForm};
+use crate::routes::forms::{JsonTranscript, TranscriptEvent, TranscriptionForm};
 use crate::routes::openai_stream;
 use crate::routes::openapi::{self, ModelListRefusals, TranscriptRefusals};
 use crate::routes::upload::{self, Form, out_of_range};
@@ -85,7 +85,7 @@ enum Reply {
             (String = "text/plain"),
             (String = "application/x-subrip"),
             (String = "text/vtt"),
-            (String = "text/event-stream")
+            (TranscriptEvent = "text/event-stream")
         )),
         TranscriptRefusals,
     ),
