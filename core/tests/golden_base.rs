@@ -20,10 +20,12 @@ mod common;
 #[path = "common/base_records.rs"]
 mod records;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
 
-use common::{Array, Loaded, Tensors, block_on, clip, compare, compare_number, golden, json, log_sum_exp, sound};
+use common::{
+    Array, Loaded, Tensors, block_on, clip, compare, compare_number, golden, json, log_sum_exp, model_folder, sound,
+};
 use okyeame_core::audio::{HOP_LENGTH, LogMelExtractor, N_FRAMES, N_SAMPLES, Waveform};
 use okyeame_core::decoding::window::{detect_language, language_probabilities};
 use okyeame_core::decoding::{SpeechModel, TranscribeOptions, decode_window, transcribe};
@@ -42,17 +44,6 @@ struct Base {
     loaded: Loaded,
     extractor: LogMelExtractor,
     golden: Golden,
-}
-
-fn model_folder() -> Option<PathBuf> {
-    let folder = std::env::var_os("OKYEAME_MODEL_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/whisper-base"), PathBuf::from);
-    if folder.join("tokenizer.json").is_file() {
-        return Some(folder);
-    }
-    assert!(std::env::var_os("CI").is_none(), "CI fetches the default model before it tests");
-    eprintln!("not run: no model at {}; scripts/fetch_model.py gets it", folder.display());
-    None
 }
 
 /// The model and its golden vectors; `None` where the model is not there.

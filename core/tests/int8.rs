@@ -12,10 +12,8 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
-
 use burn::tensor::{Device, Tensor, TensorData};
-use common::{block_on, clip};
+use common::{block_on, clip, model_folder};
 use okyeame_core::Recognizer;
 use okyeame_core::audio::LogMelExtractor;
 use okyeame_core::decoding::TranscribeOptions;
@@ -27,17 +25,6 @@ use okyeame_core::whisper::Whisper;
 use okyeame_core::whisper::encoder::EncoderStages;
 
 const MAX_RELATIVE_ERROR: f64 = 0.04;
-
-fn model_folder() -> Option<PathBuf> {
-    let folder = std::env::var_os("OKYEAME_MODEL_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/whisper-base"), PathBuf::from);
-    if folder.join("tokenizer.json").is_file() {
-        return Some(folder);
-    }
-    assert!(std::env::var_os("CI").is_none(), "CI fetches the default model before it tests");
-    eprintln!("not run: no model at {}; scripts/fetch_model.py gets it", folder.display());
-    None
-}
 
 fn values(tensor: Tensor<3>) -> Vec<f32> {
     tensor.into_data().try_into_vec_as::<f32>().unwrap()

@@ -46,6 +46,18 @@ pub(crate) fn clip(name: &str) -> Waveform {
     sound(&golden(&format!("clips/{name}.flac")))
 }
 
+/// The default model; `None`, and a word on stderr, where it is not there.
+pub(crate) fn model_folder() -> Option<PathBuf> {
+    let folder = std::env::var_os("OKYEAME_MODEL_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/whisper-base"), PathBuf::from);
+    if folder.join("tokenizer.json").is_file() {
+        return Some(folder);
+    }
+    assert!(std::env::var_os("CI").is_none(), "CI fetches the default model before it tests");
+    eprintln!("not run: no model at {}; scripts/fetch_model.py gets it", folder.display());
+    None
+}
+
 /// Runs a future to its end. On the CPU nothing has to be waited for.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = std::pin::pin!(future);
