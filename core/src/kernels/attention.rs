@@ -23,6 +23,7 @@ use rten_tensor::{Matrix, MatrixLayout, NdTensorView};
 use rten_vecmath::Softmax;
 
 use super::cpu::{CpuBuffer, is_cpu, tensor_from, with_gemm};
+use super::profile::{self, Op};
 
 /// Query rows that pass through a head together: 96 rows of 1500 scores are 0.6 MB, half an L2 cache.
 const QUERY_ROWS: usize = 96;
@@ -38,10 +39,12 @@ const QUERY_ROWS: usize = 96;
 #[must_use]
 pub fn self_attention(qkv: Tensor<3>, n_head: usize) -> Tensor<3> {
     let device = qkv.device();
+    let [batch, n_ctx, width] = qkv.dims();
+    // Two products a head, of all positions with all.
+    let _timer = profile::op(|| Op::new("self-attention", &[2 * batch, n_ctx, n_ctx, width / 3]));
     if !is_cpu(&device) {
         return plain::self_attention(qkv, n_head);
     }
-    let [batch, n_ctx, width] = qkv.dims();
     let attended = cpu_self_attention(qkv, &vec![n_ctx; batch], n_head);
     tensor_from(attended, [batch, n_ctx, width / 3], &device)
 }
@@ -61,6 +64,10 @@ pub fn self_attention_of(qkv: Tensor<3>, n_ctx: &[usize], n_head: usize) -> Tens
     let [batch, n_rows, width] = qkv.dims();
     assert!(batch == 1 && n_ctx.iter().sum::<usize>() == n_rows, "the windows are all of the rows");
     let device = qkv.device();
+    let _timer = profile::op(|| {
+        let pairs = n_ctx.iter().map(|n| n * n).sum::<usize>();
+        Op::new("self-attention", &[2, pairs, width / 3])
+    });
     if is_cpu(&device) {
         return tensor_from(cpu_self_attention(qkv, n_ctx, n_head), [1, n_rows, width / 3], &device);
     }
@@ -201,6 +208,7 @@ impl CrossKv {
     pub fn new(kv: Tensor<3>, n_head: usize) -> Self {
         let [batch, n_kv, width] = kv.dims();
         assert_eq!(batch, 1, "the keys and values are those of one window");
+        let _timer = profile::op(|| Op::new("packing of keys", &[]));
         let n_state = width / 2;
         let head_dim = n_state / n_head;
         let kind = if is_cpu(&kv.device()) {
@@ -226,6 +234,7 @@ impl CrossKv {
     #[must_use]
     pub fn attend(&self, q: Tensor<3>) -> Tensor<3> {
         let [batch, n_q, n_state] = q.dims();
+        let _timer = profile::op(|| Op::new("cross-attention", &[2 * batch, n_q, self.n_kv, n_state]));
         let head_dim = n_state / self.n_head;
         match &self.kind {
             CrossKind::Cpu(heads) => {
@@ -331,6 +340,7 @@ impl SelfKv {
         let n_state = width / 3;
         let head_dim = n_state / self.n_head;
         let past = self.len;
+        let _timer = profile::op(|| Op::new("self-attention", &[2 * batch, n_new, past + n_new, n_state]));
         self.len += n_new;
         match &mut self.kind {
             SelfKind::Cpu(beams) => {
@@ -383,6 +393,7 @@ impl SelfKv {
         if source.len() == self.batch && source.iter().enumerate().all(|(i, &s)| i == s) {
             return;
         }
+        let _timer = profile::op(|| Op::new("reordering of beams", &[]));
         self.batch = source.len();
         match &mut self.kind {
             SelfKind::Cpu(beams) => {

@@ -10,6 +10,7 @@ use burn::tensor::{Device, Tensor};
 use rayon::prelude::*;
 
 use super::cpu::{CpuBuffer, is_cpu};
+use super::profile::{self, Op};
 use super::{in_single, single_from};
 
 /// PyTorch's default, which wav2vec2 keeps.
@@ -45,6 +46,7 @@ impl ChannelNorm {
     /// - x, result: `[batch, n_ctx, n_channels]`
     #[must_use]
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let _timer = profile::op(|| Op::new("channel norm", &[]));
         if let Some((gamma, beta)) = &self.on_device {
             return in_single(x, |x| plain(x, gamma.clone(), beta.clone()));
         }

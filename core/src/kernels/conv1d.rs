@@ -19,6 +19,7 @@ use rten_vecmath::ExtendInit;
 
 use super::cpu::{CpuBuffer, is_cpu, tensor_from, with_gemm};
 use super::linear::Activation;
+use super::profile::{self, Op};
 
 /// Dimensions of a convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +122,10 @@ impl Conv1d {
         let shape = &self.shape;
         assert_eq!(d_input, shape.d_input, "the last axis of x is d_input");
         assert!(n_ctx > 0 && shape.n_out(n_ctx) > 0, "the kernel sees more frames than there are");
+        let _timer = profile::op(|| {
+            let factors = [batch * shape.n_out(n_ctx), shape.d_output, shape.kernel_size, shape.group_input()];
+            Op::new("conv1d", &factors).with_weights(shape.d_input, shape.d_output, false)
+        });
         match &self.weight {
             Weight::Cpu(weight) => {
                 let device = x.device();

@@ -6,6 +6,7 @@ use rten_simd::SimdOp;
 use rten_vecmath::{Normalize, NormalizeOptions, Sum, SumSquareSub};
 
 use super::cpu::{CpuBuffer, is_cpu, tensor_from};
+use super::profile::{self, Op};
 use super::{in_single, single_from};
 
 /// PyTorch's default, which Whisper and wav2vec2 keep.
@@ -43,6 +44,7 @@ impl LayerNorm {
     /// - x, result: `[batch, n_ctx, n_state]`
     #[must_use]
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let _timer = profile::op(|| Op::new("layer norm", &[]));
         if let Some((gamma, beta)) = &self.on_device {
             let norm = |x| burn::tensor::module::layer_norm(x, gamma.clone(), Some(beta.clone()), f64::from(EPSILON));
             return in_single(x, norm);

@@ -15,6 +15,7 @@ use rten_vecmath::{ExtendInit, Gelu};
 
 use super::cpu::{CpuBuffer, is_cpu, tensor_from, with_gemm};
 use super::int8::{Int8Weight, Then};
+use super::profile::{self, Op};
 
 /// Where a layer's weights are put, and in what form. A device alone means floating point.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +50,7 @@ impl Activation {
         if self == Self::None {
             return x;
         }
+        let _timer = profile::op(|| Op::new("activation", &[]));
         if is_cpu(&x.device()) {
             let mut buffer = CpuBuffer::new(x);
             self.apply_in_place(buffer.values_mut());
@@ -154,6 +156,7 @@ impl Linear {
     pub fn forward(&self, x: Tensor<3>, activation: Activation) -> Tensor<3> {
         let [batch, n_ctx, d_input] = x.dims();
         assert_eq!(d_input, self.d_input, "the last axis of x is d_input");
+        let _timer = profile::op(|| self.op(batch * n_ctx));
         match &self.weight {
             Weight::Cpu(weight) => {
                 let device = x.device();
@@ -197,6 +200,7 @@ impl Linear {
     pub fn forward_add(&self, residual: Tensor<3>, x: Tensor<3>) -> Tensor<3> {
         let [batch, n_ctx, d_input] = x.dims();
         assert_eq!(d_input, self.d_input, "the last axis of x is d_input");
+        let _timer = profile::op(|| self.op(batch * n_ctx));
         match &self.weight {
             Weight::Cpu(weight) => {
                 let x = CpuBuffer::new(x);
@@ -221,6 +225,12 @@ impl Linear {
             }
             Weight::Device { .. } => residual + self.forward(x, Activation::None),
         }
+    }
+
+    /// What a profile calls it.
+    fn op(&self, n_rows: usize) -> Op {
+        let int8 = matches!(self.weight, Weight::Int8(_));
+        Op::new(profile::LINEAR, &[n_rows, self.d_input, self.d_output]).with_weights(self.d_input, self.d_output, int8)
     }
 }
 

@@ -6,7 +6,7 @@ use super::config::Wav2Vec2Config;
 use super::encoder::{self, ContextEncoder, PositionalForm, Wav2Vec2Stages};
 use super::feature_encoder::{self, FeatureEncoder};
 use crate::error::{Error, Result};
-use crate::kernels::{Activation, LayerNorm, Linear, Target};
+use crate::kernels::{Activation, LayerNorm, Linear, Target, profile};
 use crate::weights::{Checkpoint, WeightSource, n_elements};
 
 /// Where the feature projection's tensors are.
@@ -105,6 +105,7 @@ impl Wav2Vec2 {
                 got: vec![samples.len()],
             });
         }
+        let _timer = profile::stage(profile::ENCODER);
         let data = TensorData::new(samples.to_vec(), [1, samples.len(), 1]);
         let features = self.feature_encoder.forward(Tensor::from_data(data, &self.device));
         if let Some(stages) = stages.as_deref_mut() {

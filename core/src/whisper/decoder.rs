@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use super::config::WhisperConfig;
 use super::encoder::fused_qkv;
 use crate::error::{Error, Result};
-use crate::kernels::{Activation, CrossKv, LayerNorm, Linear, SelfKv, Target};
+use crate::kernels::{Activation, CrossKv, LayerNorm, Linear, SelfKv, Target, profile};
 use crate::weights::Checkpoint;
 
 /// Whisper's text decoder.
@@ -145,6 +145,7 @@ impl TextDecoder {
     /// - encoding: `[1, n_audio_ctx, n_state]`
     #[must_use]
     pub fn start(&self, encoding: &Tensor<3>, batch: usize) -> DecoderCache {
+        let _timer = profile::stage(profile::CROSS_KEYS);
         let layers = self
             .blocks
             .iter()
@@ -193,6 +194,7 @@ impl TextDecoder {
         cache: &mut DecoderCache,
         mut stages: Option<&mut Vec<Tensor<3>>>,
     ) -> Result<Tensor<3>> {
+        let _timer = profile::stage(profile::DECODER);
         let mut x = self.embed(tokens, cache)?;
         if let Some(stages) = stages.as_deref_mut() {
             stages.push(x.clone());
@@ -241,6 +243,7 @@ impl TextDecoder {
     /// - result: `[batch, n_new, n_vocab]`
     #[must_use]
     pub fn logits(&self, states: Tensor<3>) -> Tensor<3> {
+        let _timer = profile::stage(profile::VOCABULARY);
         self.logits.forward(states, Activation::None)
     }
 

@@ -9,7 +9,9 @@ use rayon::prelude::*;
 
 use super::config::WhisperConfig;
 use crate::error::{Error, Result};
-use crate::kernels::{Activation, Conv1d, Conv1dShape, LayerNorm, Linear, Target, self_attention, self_attention_of};
+use crate::kernels::{
+    Activation, Conv1d, Conv1dShape, LayerNorm, Linear, Target, profile, self_attention, self_attention_of,
+};
 use crate::weights::Checkpoint;
 
 /// Whisper's audio encoder.
@@ -95,6 +97,7 @@ impl AudioEncoder {
     /// # Errors
     /// As [`AudioEncoder::forward`].
     pub fn forward_all(&self, mel: Tensor<3>) -> Result<Vec<Tensor<3>>> {
+        let _timer = profile::stage(profile::ENCODER);
         let mut x = self.embed(mel, None)?; // [batch, n_ctx, n_state]
         let mut states = Vec::with_capacity(self.blocks.len() + 1);
         for block in &self.blocks {
@@ -116,6 +119,7 @@ impl AudioEncoder {
     /// # Errors
     /// As [`AudioEncoder::forward`].
     pub fn forward_all_of(&self, mels: Vec<Tensor<3>>) -> Result<Vec<Vec<Tensor<3>>>> {
+        let _timer = profile::stage(profile::ENCODER);
         let windows = mels.into_iter().map(|mel| self.embed(mel, None)).collect::<Result<Vec<_>>>()?;
         if windows.is_empty() {
             return Ok(Vec::new());
@@ -140,6 +144,7 @@ impl AudioEncoder {
     /// # Errors
     /// As [`AudioEncoder::forward`].
     pub fn forward_stages(&self, mel: Tensor<3>, mut stages: Option<&mut EncoderStages>) -> Result<Tensor<3>> {
+        let _timer = profile::stage(profile::ENCODER);
         let mut x = self.embed(mel, stages.as_deref_mut())?;
         for block in &self.blocks {
             x = block.forward(x);
