@@ -164,3 +164,45 @@ fn readme_has_the_messages_as_they_are_printed() {
         assert!(told > 0, "README has none of {fallbacks:?}");
     }
 }
+
+#[test]
+fn a_profile_tells_where_the_time_of_a_clip_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("profile.json");
+    let (model, clip) = (golden("tiny-multilingual"), golden("clips/tw_go_cart.flac"));
+    let (model, clip) = (model.to_str().unwrap(), clip.to_str().unwrap());
+    let (command, words) = (format!("command:sw:{clip}"), format!("transcribe:sw:{clip}"));
+    let further = ["--runs", "2", "--device", "cpu", "--dtype", "int8", "--model", model];
+    let asked = ["bench", "--profile", &command, "--profile", &words, "--json", json.to_str().unwrap()];
+    let out = okyeame(&[&asked[..], &further[..]].concat(), &[]);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let printed = String::from_utf8(out.stdout).unwrap();
+    assert!(printed.contains("| GEMM peak ") && printed.contains("The encoder's linear layers: "), "{printed}");
+
+    let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    assert_eq!((&report["dtype"], &report["runs"]), (&Value::from("int8"), &Value::from(2)));
+    for int8 in [false, true] {
+        let of_type = |peak: &&Value| peak["int8"] == int8 && peak["gops"].as_f64().unwrap() > 0.0;
+        assert_eq!(report["peaks"].as_array().unwrap().iter().filter(of_type).count(), 2, "{}", report["peaks"]);
+    }
+    let clips = report["clips"].as_array().unwrap();
+    assert_eq!(clips.len(), 2);
+    for (clip, stages) in clips.iter().zip([&["encoder"][..], &["encoder", "cross keys", "decoder", "vocabulary"][..]])
+    {
+        let shares = |rows: &str| {
+            let rows = clip[rows].as_array().unwrap();
+            rows.iter().map(|row| row["share"].as_f64().unwrap()).sum::<f64>()
+        };
+        assert!((shares("stages") - 1.0).abs() < 1e-6, "{}", clip["stages"]);
+        let of_kernels = shares("ops");
+        assert!(of_kernels > 0.0 && of_kernels <= 1.0, "{of_kernels}");
+        for stage in stages {
+            let of_stage = |row: &&Value| row["stage"] == *stage && row["gops"].as_f64().is_some_and(|gops| gops > 0.0);
+            assert!(clip["ops"].as_array().unwrap().iter().any(|row| of_stage(&row)), "{stage}: {}", clip["ops"]);
+        }
+        let of_peak = clip["encoder_linear"]["of_peak"].as_f64().unwrap();
+        assert!(of_peak > 0.0, "{of_peak}");
+    }
+    let missing = ["bench", "--profile", "command:sw:nowhere.wav"];
+    assert!(complaint(&[&missing[..], &further[..]].concat(), &[]).contains("reading the clip"));
+}

@@ -5,6 +5,10 @@
 //! - `command`: decode, log-mel and the encoder on a window as long as the clip: all that an intent head
 //!   needs, no transcript machinery;
 //! - `transcribe`: the words, greedy, in full windows, no timestamps, no fallback.
+//!
+//! `okyeame bench --profile` says where the time of such a work goes: [`profile`].
+
+mod profile;
 
 use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
@@ -19,12 +23,22 @@ use serde::Serialize;
 use crate::cli::{CliError, ModelArgs, limit_threads};
 use crate::engine::block_on_pool;
 
-/// Answer timing requests, line by line.
+/// Answer timing requests, line by line, or say where the time of a clip goes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Read requests from stdin until it ends.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "profile")]
     serve: bool,
+    /// Say where the time of a clip goes, and how near its products are to this machine's peak: command:sw:clip.wav or
+    /// transcribe:en:clip.wav; repeatable.
+    #[arg(long, value_name = "WORK:LANGUAGE:PATH", value_parser = profile::request)]
+    profile: Vec<profile::Request>,
+    /// How often --profile does each work; the run of median time is shown.
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    runs: u16,
+    /// Write the figures of --profile into this file too.
+    #[arg(long, value_name = "FILE", requires = "profile")]
+    json: Option<PathBuf>,
     /// Threads of the arithmetic. Without it, one for each core.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -60,9 +74,14 @@ struct Timed {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
+    if !args.profile.is_empty() {
+        return profile::run(args);
+    }
     let started = Instant::now();
     if !args.serve {
-        eprintln!("okyeame bench is for bench/run.py (make bench), which calls it with --serve");
+        eprintln!(
+            "okyeame bench is for bench/run.py (make bench), which calls it with --serve, and for make profile, with --profile"
+        );
         return Ok(ExitCode::FAILURE);
     }
     limit_threads(args.threads)?;

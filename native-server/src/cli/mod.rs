@@ -1,6 +1,7 @@
 //! The command line. Each command's doc comment is its help.
 //!
-//! Read in this order: `server`, `recognize`, `info`, `pull`, `train`; `bench` is for `make bench` alone.
+//! Read in this order: `server`, `recognize`, `info`, `pull`, `train`; `bench` is for `make bench` and
+//! `make profile` alone.
 
 mod bench;
 mod eval;
@@ -362,6 +363,7 @@ mod tests {
             "okyeame info okyeame/twi-shop --base models/whisper-base",
             "okyeame recognize a.wav --model facebook/mms-1b-all --adapter aka --device wgpu --dtype f16",
             "okyeame bench --serve --model models/whisper-base --threads 2",
+            "okyeame bench --profile command:sw:a.wav --profile transcribe:en:b.wav --runs 3 --json out.json --dtype int8",
             "okyeame recognize a.wav --catalogue shop.json",
             "okyeame server --catalogue shop.csv",
             "okyeame server --host 0.0.0.0 --keys keys.toml --tls-cert cert.pem --tls-key key.pem --requests-per-minute 60",
@@ -382,6 +384,10 @@ mod tests {
             "okyeame key shop --scopes all",
             "okyeame pull",
             "okyeame info x --device tpu",
+            "okyeame bench --profile a.wav",
+            "okyeame bench --profile command:sw:a.wav --runs 0",
+            "okyeame bench --serve --profile command:sw:a.wav",
+            "okyeame bench --serve --json out.json",
         ] {
             assert!(Cli::try_parse_from(call.split(' ')).is_err(), "{call}");
         }
