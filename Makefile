@@ -193,6 +193,13 @@ bench: bench-tools build bench/.venv/.installed ## This project beside faster-wh
 	$(PYTHON) scripts/fetch_model.py --out $$model; \
 	bench/.venv/bin/python bench/run.py $(BENCH_ARGS)
 
+.PHONY: profile
+profile: bench-tools build bench/.venv/.installed ## Where the time goes, by stage and kernel; faster-whisper's encoder beside it (a minute): bench/README.md
+	@model=$(MODEL); \
+	if [ ! -f $$model/model.bin ] && [ -f $$model/model.safetensors ]; then model=$(MODEL)-ctranslate2; fi; \
+	$(PYTHON) scripts/fetch_model.py --out $$model; \
+	bench/.venv/bin/python bench/make_profile.py --okyeame $(OKYEAME) --model $$model $(BENCH_ARGS)
+
 .PHONY: bench-load
 bench-load: load-tools build model bench/.venv/.installed ## The server under load, beside faster-whisper under the same (8 minutes): bench/README.md
 	@model=$(MODEL); \
