@@ -11,6 +11,7 @@ from pathlib import Path
 
 ANSWER_TIMEOUT_S = 180
 START_TIMEOUT_S = 120
+SETTLE_S = 0.3  # threads of the engine before may still spin for their next task: let them fall asleep
 
 # where the children run: whatever they write (a log folder) goes with it when the bench ends
 SCRATCH = tempfile.TemporaryDirectory(prefix="okyeame-bench-")

@@ -7,6 +7,9 @@ import json
 import sys
 from pathlib import Path
 
+import bars
+from bars import bare, ms, times
+
 STAGES = {  # in the order of the way through; a colour each that colour-blind eyes tell apart (Okabe and Ito)
     "decode_audio_ms": ("decode audio", "#56B4E9"),
     "features_ms": ("trim, log-mel", "#009E73"),
@@ -14,14 +17,6 @@ STAGES = {  # in the order of the way through; a colour each that colour-blind e
     "decoder_ms": ("text decoder", "#D55E00"),
     "other": ("other", "#999999"),
 }
-
-
-def ms(value):
-    return f"{value:.1f}" if value < 10 else f"{value:.0f}"
-
-
-def times(ratio):
-    return f"{ratio:.2f}×" if ratio < 10 else f"{ratio:.1f}×"
 
 
 def cell(measured):
@@ -49,9 +44,68 @@ def case_table(result, ours, cases):
     return table(["ms: median (min; IQR)", ours, *others, *(f"{other} ÷ {ours}" for other in others)], rows)
 
 
-def bare(text):
-    """Letters and digits alone: a comma more or less is not another word."""
-    return "".join(character for character in text.casefold() if character.isalnum())
+def bars_table(result):
+    """First of all: what issue 8 asks for, and what came of it."""
+    found = bars.rows(result)
+    if not found:
+        return []
+    said = {True: "met", False: "**missed**", None: "–"}
+    keys = ("work", "ours", "theirs", "ratio", "at_least")
+    rows = [[*(line[key] for key in keys), said[line["met"]]] for line in found]
+    head = ["work", f"ours {bars.OURS} (median)", f"{bars.THEIRS} (median)", "ratio", "at least", "met?"]
+    parts = ["## Issue's bars\n", table(head, rows)]
+    if not bars.is_base(result):
+        parts.append(f"The issue sets its bars for {bars.BASE}; of {result['model']} it asks for the ratios.\n")
+    errors = bars.word_errors(result)
+    percent = bars.word_error_percent(errors)
+    if percent is not None:
+        met = "met" if percent <= bars.MOST_WORD_ERRORS_PERCENT else "**missed**"
+        wanted = f" (at most {bars.MOST_WORD_ERRORS_PERCENT} %: {met})" if bars.is_base(result) else ""
+        others, words = (sum(case[key] for case in errors.values()) for key in ("errors", "words"))
+        parts.append(
+            f"Words of our {bars.OURS} against our {bars.EXACT}, all clips: {others} of {words} are others, a word error "
+            f"rate of {percent:.2g} %{wanted}.\n"
+        )
+    return parts
+
+
+def encoder_table(result, ours, cases):
+    """The encoder's own time, without what is before it: what the bars are read from."""
+    others = theirs(result)
+    rows = []
+    for name in cases:
+        engines = result["cases"][name]["engines"]
+        alone = {engine: engines[engine]["stages_ms"]["encoder_ms"] for engine in (ours, *others)}
+        positions = [str(engines[engine].get("positions") or "–") for engine in (ours, others[0])]
+        ratios = [times(alone[other] / alone[ours]) for other in others]
+        rows.append([name, *(ms(value) for value in alone.values()), *ratios, " / ".join(positions)])
+    return table(
+        ["ms, medians", ours, *others, *(f"{other} ÷ {ours}" for other in others), "positions, ours / theirs"], rows
+    )
+
+
+def rate_table(result):
+    """Tokens a second, of every pair."""
+    others = theirs(result)
+    rows = []
+    for ours in result["ours"]:
+        rates = [bars.tokens_per_s(result, ours, other) for other in others]
+        if all(rates):
+            ratios = [times(own / other) for own, other in rates]
+            rows.append([ours, f"{rates[0][0]:.0f}", *(f"{other:.0f}" for _, other in rates), *ratios])
+    head = ["tokens / s", "ours", *others, *(f"ours ÷ {other}" for other in others)]
+    return table(head, rows) if rows else None
+
+
+def word_error_table(result):
+    errors = bars.word_errors(result)
+    rows = [
+        [name, str(case["words"]), str(case["errors"]), f"{100 * case['errors'] / case['words']:.1f} %"]
+        for name, case in errors.items()
+        if case["words"]
+    ]
+    head = ["case", f"words of {bars.EXACT}", f"others in {bars.OURS}", "word error rate"]
+    return table(head, rows) if rows else None
 
 
 def words_table(result, cases):
@@ -78,7 +132,7 @@ def stages_of(engine):
 def profile_table(result, ours):
     rows = []
     for name, case in result["cases"].items():
-        if case["their_work"] == "encode":
+        if case["their_work"].startswith("encode"):
             continue
         stages = dict(stages_of(case["engines"][ours]))
         rows.append([name, *(ms(stages[stage]) if stage in stages else "–" for stage in STAGES)])
@@ -86,10 +140,13 @@ def profile_table(result, ours):
 
 
 def memory_table(result):
-    rows = [
-        [name, *(f"{memory.get(key, 0):.0f}" for key in ("peak_mb", "rss_mb", "anonymous_mb", "file_mb"))]
-        for name, memory in [*result["memory"].items(), ("okyeame server, idle", result["server"]["idle"])]
-    ]
+    held = dict(result["memory"])
+    if server := result["server"]:
+        name = f"okyeame server {server['ours']}" if "ours" in server else "okyeame server"
+        held[f"{name}, after its first answer"] = server["idle"]
+        held[f"{name}, after all its answers"] = server["after"]
+    keys = ("peak_mb", "rss_mb", "anonymous_mb", "file_mb")
+    rows = [[name, *(f"{memory.get(key, 0):.0f}" for key in keys)] for name, memory in held.items()]
     return table(["MB", "peak", "resident at rest", "of it private", "of it mapped files"], rows)
 
 
@@ -111,23 +168,55 @@ def cold_table(result):
     )
 
 
-def server_table(result):
+def server_table(server):
+    """Whole requests; a result from before there was a head in it has commands alone."""
+    beside = server.get("beside")
     rows = []
-    for name, request in result["server"]["requests"].items():
+    for name, request in server["requests"].items():
         answer = request["answer"]
-        rows.append([name, cell(request), f"`{answer['intent']}`", str(answer["intent_source"])])
-    return table(["POST /test-intent, language=tw", "ms: median (min; IQR)", "intent", "from"], rows)
+        said = f"`{answer['intent']}`, {answer['intent_source']}" if answer.get("intent") else "words"
+        rows.append([name, cell(request), said])
+        if beside and beside["request"] == name:
+            rows[-1] += [cell(beside), times(beside["median_ms"] / request["median_ms"])]
+        elif beside:
+            rows[-1] += ["–", "–"]
+    head = ["ms: median (min; IQR)", "POST", "answer"]
+    return table(head + ([f"{beside['engine']}, transcript", "ratio"] if beside else []), rows)
+
+
+def server_parts(result):
+    server = result["server"]
+    if not server:
+        return [
+            f"The default head does not stand on {result['model']} ({result['without_head']}), so only encoders and "
+            "transcripts were measured.\n"
+        ]
+    parts = ["## What a client waits today\n"]
+    if "head" in server:
+        parts.append(
+            f"Whole HTTP requests on loopback to `okyeame server`, {server['ours']}, with models/{server['head']} on "
+            f"{result['model']}, cache off, one client on a kept connection; faster-whisper writes the words of the same "
+            "clip in the same round.\n"
+        )
+    else:
+        parts.append(
+            "Whole HTTP requests on loopback, cache off. Where the model has no intent head, the intent is matched from "
+            "the words: full windows, and Twi is decoded with another language's token.\n"
+        )
+    parts.append(server_table(server))
+    parts.append(f"The server was healthy {ms(server['healthy_after_ms'])} ms after it was started.\n")
+    return parts
 
 
 def markdown(result, picture):
     machine, versions = result["machine"], result["versions"]
     load = " ".join(f"{value:.2f}" for value in result["load_average_at_start"])
     cases = result["cases"]
-    words = [name for name, case in cases.items() if case["our_work"] == case["their_work"] == "transcribe"]
+    words = [name for name, case in cases.items() if case["our_work"].startswith("transcribe")]
     commands = [
         name for name, case in cases.items() if case["our_work"] == "command" and case["their_work"] == "transcribe"
     ]
-    encoders = [name for name, case in cases.items() if case["their_work"] == "encode"]
+    encoders = [name for name, case in cases.items() if case["their_work"].startswith("encode")]
     parts = [f"# {result['date']}: okyeame beside faster-whisper\n"]
     parts.append(
         f"`{result['command']}` on {machine['cpu']}, {machine['cores']} cores ({machine['architecture']}: "
@@ -142,6 +231,9 @@ def markdown(result, picture):
     )
     if result["load_average_at_start"][0] > 0.3:
         parts.append("**The machine was not quiet when this began: read the minima, and measure again.**\n")
+    if result.get("model_note"):
+        parts.append(f"**{result['model_note']}**\n")
+    parts += bars_table(result)
     for ours in result["ours"]:
         if commands:
             parts.append(f"## The way of a command, without transcript machinery: {ours}\n")
@@ -152,21 +244,26 @@ def markdown(result, picture):
             )
             parts.append(case_table(result, ours, commands))
         if encoders:
+            if not commands:
+                parts.append(f"## The encoder by itself: {ours}\n")
             parts.append(
-                "Like for like, the same fitted window through faster-whisper's encoder, and nothing after it:\n"
+                "Like for like, the same window through faster-whisper's encoder, and nothing after it; with what comes "
+                "before it (decode, log-mel), and by itself:\n"
             )
             parts.append(case_table(result, ours, encoders))
+            parts.append(encoder_table(result, ours, encoders))
         if words:
-            parts.append(f"## Transcripts, greedy, full 30 s windows: {ours}\n")
+            parts.append(f"## Transcripts, full 30 s windows, greedy but for what names its beams: {ours}\n")
             parts.append(case_table(result, ours, words))
     if words:
         parts.append(words_table(result, words))
-    parts.append("## What a client waits today\n")
-    parts.append(
-        "Whole HTTP requests on loopback, cache off. Where the model has no intent head, the intent is matched from "
-        "the words: full windows, and Twi is decoded with another language's token.\n"
-    )
-    parts.append(server_table(result))
+        if errors := word_error_table(result):
+            parts.append(errors)
+    if rates := rate_table(result):
+        together = ", ".join(bars.rate_cases(result))
+        parts.append(f"Tokens per second while decoding, on an encoding that is there ({together}; greedy):\n")
+        parts.append(rates)
+    parts += server_parts(result)
     if result["cold_start"]:
         parts.append("## Cold start: a new process, until its first answer\n")
         parts.append(
@@ -179,8 +276,7 @@ def markdown(result, picture):
         "Each child did all of the above; mapped files are weights and code that the system can drop and read again.\n"
     )
     parts.append(memory_table(result))
-    parts.append(f"The server was healthy {ms(result['server']['healthy_after_ms'])} ms after it was started.\n")
-    for ours in result["ours"]:
+    for ours in result["ours"] if commands or words else []:
         parts.append(f"## Where our time goes: {ours}\n")
         parts.append(profile_table(result, ours))
     if picture:
@@ -189,7 +285,8 @@ def markdown(result, picture):
 
 
 def draw(result, path):
-    """A stacked bar for each case, commands and transcripts on axes of their own. False without matplotlib."""
+    """A stacked bar for each case, commands and transcripts on axes of their own. False without matplotlib, or where there
+    are encoders alone."""
     try:
         import matplotlib
 
@@ -202,9 +299,11 @@ def draw(result, path):
         {"svg.fonttype": "none", "svg.hashsalt": "okyeame", "font.family": "sans-serif", "font.size": 10}
     )
     ours = result["ours"][0]
-    cases = {name: case["engines"][ours] for name, case in result["cases"].items() if case["their_work"] != "encode"}
+    cases = {name: case["engines"][ours] for name, case in result["cases"].items() if not case["their_work"].startswith("encode")}
     commands = [name for name in cases if result["cases"][name]["our_work"] == "command"]
     panels = [panel for panel in (commands, [name for name in cases if name not in commands]) if panel]
+    if not panels:
+        return False
     figure, axes = plt.subplots(
         len(panels),
         1,

@@ -6,8 +6,9 @@ Only one of them works at a time: a round asks each engine in turn for the same 
 between, and each round begins with another engine, so that a slow moment of the machine falls on all alike. Times are
 taken here, from sending the request to reading the answer; the stages inside come from the engines themselves.
 
-After the rounds: the cold start (a new process, until its first answer) with the model in the page cache and dropped
-from it; the peak memory of each child; the memory of an idle server, and whole requests to it.
+After the rounds: our server with the default head, whole requests to it in turns with faster-whisper's transcript of the
+command, and its memory (serving.py); the memory of each child; the cold start (a new process, until its first answer)
+with the model in the page cache and dropped from it; and `okyeame bench --profile`, for the share of the GEMM peak.
 
 What the binary has to speak, and how to read the result, is in README.md beside this file.
 """
@@ -18,53 +19,41 @@ import json
 import os
 import re
 import shlex
-import socket
 import statistics
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
+import bars
 import report
-from children import ANSWER_TIMEOUT_S, SCRATCH, START_TIMEOUT_S, BenchFailed, Child, environment, memory_of
+from children import SCRATCH, SETTLE_S, START_TIMEOUT_S, BenchFailed, Child, environment
 from machine import ROOT, cpu_ticks, machine, versions
+from serving import IDLE_S, measure_server, summary, why_no_head
 
 BENCH = Path(__file__).resolve().parent
 CLIPS = BENCH / "clips"
 FW_WORKER = BENCH / "faster_whisper_worker.py"
 FW_TYPES = ("float32", "int8")
 
-SETTLE_S = 0.3  # threads of the engine before may still spin for their next task: let them fall asleep
-IDLE_S = 3.0  # after the last answer, before an idle process's memory is read
+PROFILE_TIMEOUT_S = 180
+OURS = [("f32", ["--dtype", "f32"]), ("int8", ["--dtype", "int8"])]
 
 # (case, clip, what we are asked, what faster-whisper is asked)
 CASES = [
     ("command 2 s", "twi-2s", "command", "transcribe"),
     ("command 3 s", "twi-3s", "command", "transcribe"),
     ("command 5 s", "twi-5s", "command", "transcribe"),
-    ("encoder alone 2 s", "twi-2s", "command", "encode"),
-    ("encoder alone 3 s", "twi-3s", "command", "encode"),
-    ("encoder alone 5 s", "twi-5s", "command", "encode"),
+    ("encoder alone 2 s", "twi-2s", "encode_clip", "encode_clip"),
+    ("encoder alone 3 s", "twi-3s", "encode_clip", "encode_clip"),
+    ("encoder alone 5 s", "twi-5s", "encode_clip", "encode_clip"),
+    ("encoder alone 30 s", "english-30s", "encode", "encode"),
     ("transcript 3 s", "twi-3s", "transcribe", "transcribe"),
     ("transcript 11 s", "english-11s", "transcribe", "transcribe"),
     ("transcript 30 s", "english-30s", "transcribe", "transcribe"),
+    ("transcript 11 s, beam 5", "english-11s", "transcribe5", "transcribe5"),
 ]
-COMMAND_CLIPS = ("twi-2s", "twi-3s", "twi-5s")
 COLD_START_CLIP = "twi-3s"
-
-
-def summary(values):
-    quartiles = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
-    return {
-        "median_ms": round(statistics.median(values), 3),
-        "min_ms": round(min(values), 3),
-        "q1_ms": round(quartiles[0], 3),
-        "q3_ms": round(quartiles[2], 3),
-        "runs": len(values),
-        "values_ms": [round(value, 2) for value in values],
-    }
 
 
 def measure_cases(cases, clips, engines, rounds):
@@ -86,11 +75,13 @@ def measure_cases(cases, clips, engines, rounds):
             answers = [answer for _, answer in results]
             stages = [key for key in answers[0] if key.endswith("_ms") and key != "total_ms"]
             measured[case]["engines"][name] = {
-                **summary([wall_ms for wall_ms, _ in results]),
+                # keys and values for the decoder are timed apart, after an encoder: no part of the case
+                **summary([wall_ms - answer.get("cross_ms", 0.0) for wall_ms, answer in results]),
                 "stages_ms": {
                     stage: round(statistics.median(a.get(stage, 0.0) for a in answers), 3) for stage in stages
                 },
                 "inside_ms": round(statistics.median(a["total_ms"] for a in answers), 3),
+                "positions": answers[-1].get("positions"),
                 "tokens": answers[-1].get("tokens"),
                 "text": answers[-1].get("text"),
             }
@@ -162,84 +153,26 @@ def measure_cold_start(starts, model, env, repeat):
     }
 
 
-def multipart(path):
-    boundary = "okyeame-bench"
-    disposition = f'Content-Disposition: form-data; name="file"; filename="{path.name}"'
-    head = f"--{boundary}\r\n{disposition}\r\nContent-Type: audio/wav\r\n\r\n"
-    return (
-        f"multipart/form-data; boundary={boundary}",
-        head.encode() + path.read_bytes() + f"\r\n--{boundary}--\r\n".encode(),
-    )
-
-
-def ask_server(base, clip):
-    """Milliseconds of one POST /test-intent, a connection of its own included."""
-    content_type, body = multipart(Path(clip["path"]))
-    url = f"{base}/test-intent?language={clip['spoken']}"
-    begin = time.perf_counter()
-    with urllib.request.urlopen(
-        urllib.request.Request(url, body, {"Content-Type": content_type}), timeout=ANSWER_TIMEOUT_S
-    ) as response:
-        answer = json.load(response)
-    return (time.perf_counter() - begin) * 1e3, answer
-
-
-def wait_until_healthy(server, base, begin):
-    while True:
-        if server.poll() is not None or time.perf_counter() - begin > START_TIMEOUT_S:
-            raise BenchFailed(f"the server did not become healthy (exit code {server.poll()})")
-        try:
-            with urllib.request.urlopen(f"{base}/health", timeout=2) as response:
-                if response.status == 200:
-                    return (time.perf_counter() - begin) * 1e3
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.02)
-
-
-def measure_server(binary, threads, clips, rounds, env):
-    """Starts the server, asks once, reads its memory when it has come to rest, then takes the time of whole requests:
-    what a client waits for, with the model as it is today."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    base = f"http://127.0.0.1:{port}"
-    begin = time.perf_counter()
-    server = subprocess.Popen(
-        [str(binary), "server", "--port", str(port), "--threads", str(threads), "--cache-bytes", "0"],
-        cwd=SCRATCH.name,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def profile(binary, arguments, env):
+    """What `okyeame bench --profile --json` says, or None where it says nothing of use."""
+    command = [str(binary), "bench", "--profile", "--json", *arguments]
     try:
-        healthy_ms = wait_until_healthy(server, base, begin)
-        ask_server(base, next(iter(clips.values())))
-        time.sleep(IDLE_S)
-        idle = memory_of(server.pid)
-        taken = {name: [] for name in clips}
-        for _ in range(rounds):
-            for name, clip in clips.items():
-                time.sleep(SETTLE_S)
-                taken[name].append(ask_server(base, clip))
-        requests = {}
-        for name, results in taken.items():
-            last = results[-1][1]
-            said = {key: last.get(key) for key in ("intent", "accepted", "intent_source", "timings_ms")}
-            requests[name] = {**summary([wall_ms for wall_ms, _ in results]), "answer": said}
-        return {
-            "healthy_after_ms": round(healthy_ms, 1),
-            "idle": idle,
-            "after": memory_of(server.pid),
-            "requests": requests,
-        }
-    finally:
-        server.terminate()
-        try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+        said = subprocess.run(
+            command, env=env, cwd=SCRATCH.name, capture_output=True, text=True, timeout=PROFILE_TIMEOUT_S
+        )
+        found = json.loads(said.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+    return found if said.returncode == 0 and isinstance(found, dict) else None
+
+
+def free_stem(folder, name):
+    """A second result of the day does not take the first one's place."""
+    stem, number = folder / name, 1
+    while stem.with_name(stem.name + ".json").exists():
+        number += 1
+        stem = folder / f"{name}-run-{number}"
+    return stem
 
 
 def extra_clip(text):
@@ -279,7 +212,7 @@ def parse():
         type=variant,
         action="append",
         metavar="NAME=ARGUMENTS",
-        help="a variant of ours, with what to add to `okyeame bench --serve`; repeatable (default: okyeame=)",
+        help="a variant of ours, with what to add to `okyeame bench --serve`; repeatable (default: f32 and int8)",
     )
     parser.add_argument(
         "--clip", type=extra_clip, action="append", default=[], metavar="LANG:FILE", help="one more transcript"
@@ -321,11 +254,17 @@ def main():
     cases = [case for case in cases if re.search(arguments.only or "", case[0])]
 
     env = environment(arguments.threads, model)
-    ours = arguments.ours or [("okyeame", [])]
+    headless = why_no_head(binary, model, env)
+    if headless:
+        print(f"Only encoders and transcripts: {headless}", flush=True)
+        cases = [case for case in cases if case[2] != "command"]
+    ours = arguments.ours or OURS
+    threads = ["--threads", str(arguments.threads)]
     fw_command = {kind: [sys.executable, str(FW_WORKER), str(model), kind, str(arguments.threads)] for kind in FW_TYPES}
-    our_command = [str(binary), "bench", "--serve", "--threads", str(arguments.threads)]
+    our_command = [str(binary), "bench", "--serve", *threads]
+    served = next((variant for variant in ours if variant[0] == "int8"), ours[-1])
 
-    engines, memory, loaded = [], {}, {}
+    engines, memory, loaded, server = [], {}, {}, None
     try:
         for name, extra in ours:
             engines.append((Child(name, our_command + extra, env), True))
@@ -337,23 +276,28 @@ def main():
         measured = measure_cases(cases, clips, engines, arguments.rounds)
         time.sleep(IDLE_S)
         memory = {engine.name: engine.memory() for engine, _ in engines}
+        if not headless:
+            print(f"Server, {served[0]}", flush=True)
+            beside = next(engine for engine, _ in engines if engine.name == bars.THEIRS)
+            name, extra = served
+            server = measure_server(binary, name, [*threads, *extra], model, clips, arguments.rounds, env, beside)
     finally:
         for engine, _ in engines:
             engine.close()
 
     cold = {}
     cold_clip = clips[COLD_START_CLIP]
-    if arguments.cold_starts:
+    if arguments.cold_starts and not headless:
         print("Cold starts", flush=True)
         request = f"transcribe\t{cold_clip['language']}\t{cold_clip['path']}\n"
-        recognize = [str(binary), "recognize", "--json", "--threads", str(arguments.threads)]
-        starts = [("okyeame", [*recognize, "--language", cold_clip["spoken"], cold_clip["path"]], None)]
+        recognize = [str(binary), "recognize", "--json", *threads, "--language", cold_clip["spoken"]]
+        starts = [(f"okyeame {name}", [*recognize, *extra, cold_clip["path"]], None) for name, extra in ours]
         starts += [(f"faster-whisper {kind}", fw_command[kind], request) for kind in FW_TYPES]
         cold = measure_cold_start(starts, model, env, arguments.cold_starts)
-    print("Server", flush=True)
-    commands = {name: clips[name] for name in COMMAND_CLIPS}
-    server = measure_server(binary, arguments.threads, commands, arguments.rounds, env)
+    print("Profile", flush=True)
+    profiled = profile(binary, [*threads, *served[1]], env)
 
+    note = model / "NOTE.txt"
     all_ticks, stolen_ticks = (after - before for after, before in zip(cpu_ticks(), ticks, strict=True))
     shown_arguments = [re.sub(r"^(\w+:|)/.*/", r"\1", argument) for argument in sys.argv[1:]]
     result = {
@@ -366,6 +310,8 @@ def main():
         "load_average_at_start": [round(value, 2) for value in load],
         "stolen_percent": round(100 * stolen_ticks / max(all_ticks, 1), 2),
         "model": model.name,
+        "model_note": note.read_text(encoding="utf-8").strip() if note.is_file() else None,
+        "without_head": headless,
         "ours": [name for name, _ in ours],
         "clips": {name: {k: v for k, v in clip.items() if k != "path"} for name, clip in clips.items()},
         "loaded": loaded,
@@ -373,10 +319,15 @@ def main():
         "memory": memory,
         "cold_start": cold,
         "server": server,
+        "profile": profiled,
     }
+    result["word_errors"] = bars.word_errors(result)
+    result["bars"] = bars.rows(result)
     arguments.out.mkdir(parents=True, exist_ok=True)
     slug = re.sub(r"\W+", "-", re.sub(r"\((R|TM)\)|CPU|@.*", "", result["machine"]["cpu"])).strip("-").lower()
-    stem = arguments.out / f"{result['date']}-{slug}-{result['machine']['cores']}-cores"
+    name = f"{result['date']}-{slug}-{result['machine']['cores']}-cores"
+    of_model = "" if model.name in ("whisper-base", "whisper-base-ctranslate2") else f"-{model.name}"
+    stem = free_stem(arguments.out, name + of_model)
     stem.with_name(stem.name + ".json").write_text(
         json.dumps(result, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
     )

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -406,6 +407,53 @@ fn one_shot_commands() {
 }
 
 /// Nobody names a model: the head that is compiled in, on the default base.
+/// What bench/run.py stands on.
+#[test]
+fn bench_answers_each_work_on_a_line() {
+    const WORKS: [&str; 8] =
+        ["command", "encode_clip", "encode", "transcribe", "transcribe2", "transcribe0", "transcribe99", "dance"];
+    let Some(model) = model_folder() else { return };
+    let mut child = Command::new(env!("CARGO_BIN_EXE_okyeame"))
+        .args(["bench", "--serve", "--huggingface"])
+        .arg(&model)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    for work in WORKS {
+        writeln!(stdin, "{work}\tsw\t{CLIPS}/tw_cart.flac").unwrap();
+    }
+    writeln!(stdin, "no tabs here").unwrap();
+    drop(stdin);
+    let out = child.wait_with_output().unwrap();
+    assert!(out.status.success());
+    let lines = String::from_utf8(out.stdout).unwrap();
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), WORKS.len() + 2, "one to say that it is ready, one for each request");
+    assert_eq!(lines[0]["ready"], true);
+    for (work, answer) in WORKS.iter().zip(&lines[1..]) {
+        assert_eq!(answer["work"], *work);
+    }
+    let [command, clip, full, greedy, beams] = &lines[1..6] else { panic!("there are {} lines", lines.len()) };
+    let positions = |answer: &Value| answer["positions"].as_u64().unwrap();
+    assert!((1..=positions(clip)).contains(&positions(command)), "the speech is within the clip");
+    assert!(positions(clip) < 1500, "{clip}");
+    assert_eq!(positions(full), 1500, "a full window");
+    for (answer, has_cross) in [(command, false), (clip, false), (full, true)] {
+        assert!(answer["encoder_ms"].as_f64().unwrap() > 0.0);
+        assert_eq!(answer["cross_ms"].as_f64().unwrap() > 0.0, has_cross, "{answer}");
+        assert_eq!((&answer["tokens"], &answer["decoder_ms"]), (&Value::from(0), &Value::from(0.0)), "no text");
+    }
+    for answer in [greedy, beams] {
+        assert!(answer["tokens"].as_u64().unwrap() > 0 && !answer["text"].as_str().unwrap().is_empty(), "{answer}");
+    }
+    for refused in &lines[6..] {
+        assert!(refused["error"].is_string(), "{refused}");
+    }
+}
+
 #[test]
 fn the_default_model_hears_the_intent_itself() {
     let Some(base) = model_folder() else { return };

@@ -2,9 +2,12 @@
 //! stdin and writes a line of JSON for each, as `bench/faster_whisper_worker.py` does; the first line says
 //! that the model is loaded. WORK is
 //!
-//! - `command`: decode, log-mel and the encoder on a window as long as the clip: all that an intent head
+//! - `command`: decode, trim, log-mel and the encoder on a window as long as the speech: all that an intent head
 //!   needs, no transcript machinery;
-//! - `transcribe`: the words, greedy, in full windows, no timestamps, no fallback.
+//! - `encode_clip`: decode, log-mel and the encoder on a window as long as the clip (+ 0.1 s), not trimmed;
+//! - `encode`: the same on a full window; then, apart, the keys and values that a decoder makes of it (`cross_ms`);
+//! - `transcribe`: the words, greedy, in full windows, no timestamps, no fallback;
+//! - `transcribe5`, or another number: with so many beams.
 //!
 //! `okyeame bench --profile` says where the time of such a work goes: [`profile`].
 
@@ -17,7 +20,9 @@ use std::time::Instant;
 
 use okyeame_core::audio::{self, DecodeLimits, Waveform};
 use okyeame_core::decoding::{DecodeOptions, TranscribeOptions};
-use okyeame_core::{Error as CoreError, Recognizer};
+use okyeame_core::intent::head::HeadWindow;
+use okyeame_core::recognizer::MAX_BEAM_SIZE;
+use okyeame_core::{CommandTimings, Error as CoreError, Recognizer};
 use serde::Serialize;
 
 use crate::cli::{CliError, ModelArgs, limit_threads};
@@ -68,9 +73,21 @@ struct Timed {
     decode_audio_ms: f64,
     features_ms: f64,
     encoder_ms: f64,
+    cross_ms: f64,
     decoder_ms: f64,
+    /// Of the encoder.
+    positions: usize,
     tokens: usize,
     text: String,
+}
+
+impl Timed {
+    fn encoded(&mut self, timings: CommandTimings) {
+        self.features_ms = timings.features_ms;
+        self.encoder_ms = timings.encoder_ms;
+        self.cross_ms = timings.cross_ms;
+        self.positions = timings.n_audio_ctx;
+    }
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, CliError> {
@@ -120,31 +137,36 @@ fn measure(recognizer: &Recognizer, work: &str, language: &str, path: &Path) -> 
     let waveform = audio::decode(&bytes, &DecodeLimits::default())?;
     let mut timed = Timed { decode_audio_ms: ms_since(total), ..Timed::default() };
     match work {
-        "command" => command(recognizer, &waveform, &mut timed)?,
-        "transcribe" => transcribe(recognizer, &waveform, language, &mut timed)?,
-        _ => {
-            return Err(CoreError::InvalidParameter { name: "WORK", allowed: "command or transcribe".to_owned() });
-        }
+        "command" => timed.encoded(block_on_pool(recognizer.encode_command(&waveform))?),
+        "encode" => timed.encoded(block_on_pool(recognizer.encode_window(&waveform, HeadWindow::Full))?),
+        "encode_clip" => timed.encoded(block_on_pool(recognizer.encode_window(&waveform, HeadWindow::Fitted))?),
+        _ => transcribe(recognizer, &waveform, language, beam_size(work)?, &mut timed)?,
     }
-    timed.total_ms = ms_since(total);
+    // What came after the encoder is told apart.
+    timed.total_ms = ms_since(total) - timed.cross_ms;
     Ok(timed)
 }
 
-fn command(recognizer: &Recognizer, waveform: &Waveform, timed: &mut Timed) -> Result<(), CoreError> {
-    let timings = block_on_pool(recognizer.encode_command(waveform))?;
-    timed.features_ms = timings.features_ms;
-    timed.encoder_ms = timings.encoder_ms;
-    Ok(())
+/// The beams of `transcribe` (one) or `transcribeN`.
+fn beam_size(work: &str) -> Result<usize, CoreError> {
+    let beams: Option<usize> =
+        work.strip_prefix("transcribe").and_then(|n| if n.is_empty() { Some(1) } else { n.parse().ok() });
+    beams.filter(|n| (1..=MAX_BEAM_SIZE).contains(n)).ok_or_else(|| CoreError::InvalidParameter {
+        name: "WORK",
+        allowed: format!("command, encode, encode_clip, transcribe, or transcribe1 to transcribe{MAX_BEAM_SIZE}"),
+    })
 }
 
 fn transcribe(
     recognizer: &Recognizer,
     waveform: &Waveform,
     language: &str,
+    beam_size: usize,
     timed: &mut Timed,
 ) -> Result<(), CoreError> {
     // As plain as faster-whisper is asked to be: one temperature, nothing that repeats or drops a window.
     let decode = DecodeOptions {
+        beam_size,
         temperatures: vec![0.0],
         compression_ratio_threshold: None,
         logprob_threshold: None,
