@@ -14,6 +14,10 @@ pub mod channel_norm;
 pub mod conv1d;
 mod cpu;
 mod int8;
+#[cfg(any(test, target_arch = "wasm32"))]
+mod int8_pairs;
+#[cfg(not(target_arch = "wasm32"))]
+mod int8_rten;
 pub mod layer_norm;
 pub mod linear;
 
