@@ -1,7 +1,10 @@
 // This project beside transformers.js, in one browser, on the same clips and the same weights.
 //
-//   node run.js [--rounds N] [--skip-webgpu] [--out FOLDER] [--onnx FOLDER_WITH_whisper-base]
+//   node run.js [--ours DTYPE]... [--only-ours] [--bundle DELIVERY] [--rounds N] [--skip-webgpu] [--out FOLDER]
+//               [--onnx FOLDER_WITH_whisper-base]
 //
+// --ours f32 --ours int8 measures this project's engine on wasm in both; without it, in f32. --only-ours leaves transformers.js and
+// WebGPU out, and needs neither its files nor Python. --bundle: f16, int8 or int4.
 // Each engine has a fresh browser: its first answer is a customer's first visit, with an empty cache. Then the engines
 // answer the same clips, several times each; a median counts. Bytes are what the server sent, uncompressed.
 
@@ -14,12 +17,19 @@ import { SOFTWARE_WEBGPU, bundle, launch, okyeame, root, serve, target } from ".
 
 const { values: args } = parseArgs({
   options: {
+    ours: { type: "string", multiple: true, default: ["f32"] },
+    "only-ours": { type: "boolean", default: false },
+    bundle: { type: "string", default: "int4" },
     rounds: { type: "string", default: "5" },
     "skip-webgpu": { type: "boolean", default: false },
     out: { type: "string", default: join(root, "bench", "results") },
     onnx: { type: "string", default: join(target, "web-bench") },
   },
 });
+for (const dtype of args.ours) {
+  if (!["f32", "int8", "auto"].includes(dtype)) throw new Error(`--ours ${dtype}: f32, int8 or auto`);
+}
+if (!["f16", "int8", "int4"].includes(args.bundle)) throw new Error(`--bundle ${args.bundle}: f16, int8 or int4`);
 const ROUNDS = Number(args.rounds);
 const CLIPS = [
   { clip: "en_short", language: "en", whisper: "english" },
@@ -32,9 +42,11 @@ const ort = join(modules, "onnxruntime-web", "dist");
 
 /** What runs in the page: `start()` until the engine is ready, then `answer(clip)`. */
 const ENGINES = {
-  okyeame: ({ device, words }) => ({
+  okyeame: ({ device, words, dtype = "auto" }) => ({
     setup: `const { LocalEngine } = await import("/okyeame/index.js");
-      window.start = () => LocalEngine.load("/bundles/base-int4/manifest.json", { device: "${device}", words: ${words} });
+      window.start = () => LocalEngine.load("/bundles/base-${args.bundle}/manifest.json", { device: "${device}", words: ${words}, dtype: "${dtype}" });
+      window.computesIn = (engine) => engine.info.dtype;
+      window.wasmBytes = (engine) => engine.memory();
       window.answer = (engine, sound, { language }) => engine.recognize(sound.slice(0), ${
         words ? "{ words: true, language }" : "{}"
       });
@@ -57,8 +69,10 @@ const ENGINES = {
 };
 
 const CASES = [
-  { name: "Okyeame, intent, wasm", engine: ENGINES.okyeame({ device: "wasm", words: false }) },
-  { name: "Okyeame, words, wasm", engine: ENGINES.okyeame({ device: "wasm", words: true }) },
+  ...args.ours.flatMap((dtype) => [
+    { name: `Okyeame, intent, wasm, ${dtype}`, dtype, ours: true, engine: ENGINES.okyeame({ device: "wasm", words: false, dtype }) },
+    { name: `Okyeame, words, wasm, ${dtype}`, dtype, ours: true, engine: ENGINES.okyeame({ device: "wasm", words: true, dtype }) },
+  ]),
   { name: "transformers.js, words, wasm, q8", engine: ENGINES.transformers({ device: "wasm", dtype: "q8" }) },
   { name: "transformers.js, words, wasm, fp32", engine: ENGINES.transformers({ device: "wasm", dtype: "fp32" }) },
   { name: "Okyeame, intent, WebGPU (software)", engine: ENGINES.okyeame({ device: "webgpu", words: false }), gpu: true, rounds: 1 },
@@ -77,7 +91,7 @@ async function peakMemory(browser) {
   return Math.max(...peaks);
 }
 
-async function measure({ name, engine, gpu, rounds = ROUNDS }) {
+async function measure({ name, engine, gpu, dtype, rounds = ROUNDS }) {
   const server = await serve({ transformers, ort, onnx: args.onnx });
   const browser = await launch(gpu ? SOFTWARE_WEBGPU : []);
   try {
@@ -93,6 +107,8 @@ async function measure({ name, engine, gpu, rounds = ROUNDS }) {
       return said(await answer(engine, sound, clip));
     }, CLIPS[0]);
     const result = { name, gpu: Boolean(gpu), first_answer_s: (Date.now() - begun) / 1e3, first_bytes: server.sent.bytes, first, clips: {} };
+    result.dtype = await page.evaluate(() => window.computesIn?.(engine));
+    if (dtype && dtype !== "auto" && result.dtype !== dtype) throw new Error(`it was asked for ${dtype} and computes in ${result.dtype}`);
     for (const clip of gpu ? CLIPS.slice(0, 1) : CLIPS) {
       const { ms, text } = await page.evaluate(async ({ clip, rounds }) => {
         const sound = await decode(await (await fetch(`/clips/${clip.clip}.flac`)).arrayBuffer());
@@ -107,6 +123,7 @@ async function measure({ name, engine, gpu, rounds = ROUNDS }) {
       }, { clip, rounds });
       result.clips[clip.clip] = { median_ms: median(ms), ms, text };
     }
+    result.wasm_bytes = await page.evaluate(() => window.wasmBytes?.(engine));
     result.peak_memory_bytes = await peakMemory(browser);
     return result;
   } finally {
@@ -115,7 +132,7 @@ async function measure({ name, engine, gpu, rounds = ROUNDS }) {
   }
 }
 
-const mib = (bytes) => (bytes / 2 ** 20).toFixed(1);
+const mib = (bytes) => (bytes === undefined ? "–" : (bytes / 2 ** 20).toFixed(1));
 const ms = (value) => (value === undefined ? "–" : value.toFixed(0));
 
 function table({ results, made }) {
@@ -127,13 +144,15 @@ function table({ results, made }) {
   };
   const rows = results.map((r) => [
     r.name, r.failed ? "failed" : mib(r.first_bytes), r.failed ? "–" : r.first_answer_s.toFixed(1),
-    ...clips.flatMap((clip) => [ms(r.clips[clip]?.median_ms), ratio(r, clip)]), r.failed ? "–" : mib(r.peak_memory_bytes),
+    ...clips.flatMap((clip) => [ms(r.clips[clip]?.median_ms), ratio(r, clip)]), mib(r.wasm_bytes), mib(r.peak_memory_bytes),
   ]);
-  const head = ["engine", "MiB to the first answer", "s to the first answer", ...clips.flatMap((clip) => [`${clip}, ms`, "faster than theirs"]), "peak memory, MiB"];
+  const head = ["engine", "MiB to the first answer", "s to the first answer", ...clips.flatMap((clip) => [`${clip}, ms`, "faster than theirs"]), "wasm memory, MiB", "peak memory, MiB"];
   const line = (cells) => `| ${cells.join(" | ")} |`;
   return [
     `# In the browser: ${made.cpu}, ${made.cores} cores, ${made.date}`, "",
-    `\`make bench-web\`: ${made.browser}, one wasm thread, transformers.js ${made.transformers}, whisper-base (delivery int4 for ours), medians of ${ROUNDS}.`,
+    `\`make bench-web BENCH_ARGS="${process.argv.slice(2).join(" ")}"\`: ${made.browser}, one wasm thread, ${
+      made.transformers ? `transformers.js ${made.transformers}, ` : ""
+    }whisper-base (delivery ${args.bundle} for ours), medians of ${ROUNDS}.`,
     "\"Faster than theirs\" is against transformers.js's first row on the same device.", "",
     line(head), line(head.map(() => "---")), ...rows.map(line), "",
     ...results.filter((r) => r.failed).map((r) => `- ${r.name} failed: ${r.failed}`),
@@ -141,9 +160,9 @@ function table({ results, made }) {
   ].join("\n");
 }
 
-bundle("base", "int4");
+bundle("base", args.bundle);
 const results = [];
-for (const one of CASES.filter(({ gpu }) => !(gpu && args["skip-webgpu"]))) {
+for (const one of CASES.filter(({ gpu, ours }) => (args["only-ours"] ? ours : !(gpu && args["skip-webgpu"])))) {
   console.log(`${one.name} …`);
   try {
     const result = await measure(one);
@@ -162,12 +181,12 @@ const made = {
   cpu: cpus()[0].model,
   cores: cpus().length,
   browser: `Chromium ${browser.version()}`,
-  transformers: JSON.parse(readFileSync(join(transformers, "package.json"))).version,
+  transformers: args["only-ours"] ? undefined : JSON.parse(readFileSync(join(transformers, "package.json"))).version,
   okyeame: execFileSync(okyeame, ["--version"], { encoding: "utf8" }).trim(),
 };
 await browser.close();
 mkdirSync(args.out, { recursive: true });
-const stem = join(args.out, `web-${made.date}-${made.cpu.replace(/[^A-Za-z0-9]+/g, "-")}-${made.cores}`);
+const stem = join(args.out, `web-${args["only-ours"] ? "ours-" : ""}${made.date}-${made.cpu.replace(/[^A-Za-z0-9]+/g, "-")}-${made.cores}`);
 writeFileSync(`${stem}.json`, `${JSON.stringify({ made, results }, null, 1)}\n`);
 writeFileSync(`${stem}.md`, table({ results, made }));
 console.log(`written: ${stem}.md`);

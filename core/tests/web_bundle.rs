@@ -8,6 +8,7 @@ mod common;
 use std::fs;
 
 use common::{block_on, clip, golden};
+use okyeame_core::device::{Compute, DeviceChoice, DtypeChoice};
 use okyeame_core::recognizer::LoadOptions;
 use okyeame_core::weights::folder::{Base, ModelFolder, OpenOptions};
 use okyeame_core::weights::web_bundle::{
@@ -256,5 +257,37 @@ fn an_engine_that_computes_something_else_is_found_out() {
         [&[][..], &[0.7], &[0.7, 0.3, 0.0], &[0.75, 0.25], &[f32::NAN, 0.3], &[f32::INFINITY, 0.3], &[0.0, 0.0]]
     {
         assert_eq!(check.hold(answer).unwrap_err().code(), "device_failed", "{answer:?}");
+    }
+    // 8-bit integers may be farther off; what is no answer to this sound is none from them either.
+    let check = check.for_int8();
+    for answer in [[0.75, 0.25], [0.4, 0.6]] {
+        assert!(check.hold(&answer).is_ok(), "{answer:?}");
+    }
+    for answer in [&[][..], &[0.7], &[0.3, 0.7], &[f32::NAN, 0.3], &[0.0, 0.0]] {
+        assert_eq!(check.hold(answer).unwrap_err().code(), "device_failed", "{answer:?}");
+    }
+}
+
+/// An engine that multiplies in 8-bit integers passes the check that the bundle has, which was made in f32.
+#[test]
+fn integers_pass_the_check_of_every_delivery() {
+    for dtype in Delivery::ALL {
+        let bundle = arrived(&packed(dtype));
+        let open = |dtype| {
+            let compute = Compute::choose(DeviceChoice::Cpu, dtype, None).unwrap();
+            let folder = bundle.folder(true).unwrap();
+            Recognizer::from_folder(folder, LoadOptions { compute, task: None }).unwrap()
+        };
+        let (float, int8) = (open(DtypeChoice::F32), open(DtypeChoice::Int8));
+        assert_eq!(int8.info().dtype, "int8");
+        let check = Check { probabilities: block_on(float.probe()).unwrap(), tolerance: 0.02 };
+        let answer = block_on(int8.probe()).unwrap();
+        check.for_int8().hold(&answer).unwrap();
+        assert_ne!(answer, check.probabilities, "{}: nothing was rounded", dtype.name());
+        let heard = |model: &Recognizer| {
+            let answer = block_on(model.recognize(&clip("tw_cart"), &RecognizeOptions::default())).unwrap();
+            answer.top_predictions[0].intent.clone()
+        };
+        assert_eq!(heard(&int8), heard(&float), "{}", dtype.name());
     }
 }

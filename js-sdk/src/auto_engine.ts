@@ -73,9 +73,9 @@ export class AutoEngine implements SpeechEngine {
       throw new OkyeameError("invalid_parameter", "model, server: at least one of the two must be given");
     }
     const { model, server, policy: _p, consent: _c, onConsent: _o, limits: _l, onProgress: _g, ...rest } = options;
-    const { token, headers, timeoutMs, retries, upload, device, byteBudget, ...shared } = rest;
+    const { token, headers, timeoutMs, retries, upload, device, dtype, byteBudget, ...shared } = rest;
     const given = <T extends object>(values: T) => Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
-    this.#local = model ? new LocalEngine({ ...shared, ...given({ device, byteBudget }), model }) : undefined;
+    this.#local = model ? new LocalEngine({ ...shared, ...given({ device, dtype, byteBudget }), model }) : undefined;
     this.#remote = server ? new RemoteEngine({ ...shared, ...given({ token, headers, timeoutMs, retries, upload }), server }) : undefined;
     const asks = options.consent ?? (typeof document === "undefined" ? "given" : "ask");
     this.#consent = asks === "given" ? "given" : remembered();

@@ -105,6 +105,70 @@ describe("answers", () => {
   }));
 });
 
+describe("8-bit integers on the CPU", () => {
+  test("hear what floating point hears, in less memory, and write words", onPage(async (page) => {
+    const names = ["tw_cart", "tw_go_cart", "tw_shoes", "en_short"];
+    const ask = (dtype) => page.evaluate(async ({ dtype, names }) => {
+      const { info, device } = await load("base-int4", { dtype });
+      const answers = [];
+      for (const name of names) answers.push(await engine.recognize(await sound(name), { words: false, topK: 49 }));
+      const memory = await engine.memory();
+      await engine.loadWords();
+      const options = { words: true, language: "en" };
+      const { transcription } = await engine.recognize(await sound("en_short"), options);
+      const dtypes = [info.dtype, engine.info.dtype];
+      engine.dispose();
+      return { dtypes, device, answers, memory, transcription };
+    }, { dtype, names });
+    const [float, int8] = [await ask("f32"), await ask("int8")];
+    assert.deepEqual([float.dtypes, int8.dtypes], [["f32", "f32"], ["int8", "int8"]]);
+    assert.deepEqual([float.device.name, int8.device.name], ["wasm", "wasm"]);
+    let nAccepted = 0, farthest = 0;
+    names.forEach((name, at) => {
+      const [a, b] = [float.answers[at], int8.answers[at]];
+      const by = Object.fromEntries(b.top_predictions.map(({ intent, confidence }) => [intent, confidence]));
+      for (const { intent, confidence } of a.top_predictions) farthest = Math.max(farthest, Math.abs(confidence - (by[intent] ?? 0)));
+      if (!a.accepted) return;
+      nAccepted++;
+      assert.equal(b.top_predictions[0].intent, a.top_predictions[0].intent, name);
+      // The native program in 8-bit integers, from the same bundle.
+      const expected = native("base", "int4", clip(name), ["--no-transcribe", "--device", "cpu", "--dtype", "int8"]);
+      assert.equal(b.top_predictions[0].intent, expected.top_predictions[0].intent, name);
+    });
+    assert.ok(nAccepted > 0, "none is accepted in f32");
+    assert.ok(farthest > 0 && farthest < 0.35, `a confidence is off by ${farthest}`);
+    assert.match(int8.transcription, /shoes/);
+    console.log(`# int8: ${(int8.memory / MIB).toFixed(0)} MiB of wasm memory, f32 ${(float.memory / MIB).toFixed(0)}; a confidence is off by ${farthest.toFixed(3)} at most`);
+    assert.ok(int8.memory < float.memory, `${int8.memory} is not less than ${float.memory}`);
+  }));
+
+  for (const delivery of ["f16", "int8", "int4"]) {
+    test(`a tiny model as ${delivery} passes the check that its bundle brings`, onPage(async (page) => {
+      const dtype = await page.evaluate(async (delivery) => (await load(`tiny-${delivery}`, { device: "wasm", dtype: "int8" })).info.dtype, delivery);
+      assert.equal(dtype, "int8");
+    }));
+  }
+
+  test("an answer that is another is found out all the same", onPage(async (page) => {
+    const { error } = await page.evaluate(async () => {
+      const { LocalEngine } = await import("/okyeame/index.js");
+      return outcome(LocalEngine.load("/faulty/doubtful/base-int4/manifest.json", { dtype: "int8" }));
+    });
+    assert.equal(error?.code, "device_failed", JSON.stringify(error));
+  }));
+
+  test("a dtype that there is not, and int8 on WebGPU, are refused before anything is fetched", onPage(async (page) => {
+    const n = server.fetched.length;
+    const errors = await page.evaluate(async () => {
+      const attempts = [{ dtype: "int3" }, { dtype: "f16" }, { dtype: 8 }, { dtype: "int8", device: "webgpu" }];
+      return Promise.all(attempts.map((options) => outcome(load("tiny-int8", options))));
+    });
+    for (const { error } of errors) assert.equal(error?.code, "invalid_parameter", JSON.stringify(errors));
+    assert.match(errors[3].error.message, /8-bit integers are multiplied on the CPU only/);
+    assert.ok(!server.fetched.slice(n).some((path) => path.startsWith("/bundles/")));
+  }));
+});
+
 describe("loading", () => {
   test("progress only grows, ends at the whole, and comes from the cache the second time, also without a network", onPage(async (page) => {
     const [first, second] = await page.evaluate(async () => {

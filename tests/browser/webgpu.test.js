@@ -57,6 +57,15 @@ describe("WebGPU", () => {
     assert.equal(device.name, "webgpu", device.reason);
   }));
 
+  test("is left out where 8-bit integers are asked for", onPage(HARDWARE, async (page) => {
+    const { device, dtype } = await page.evaluate(async () => {
+      const { device, info } = await load("tiny-int8", { dtype: "int8" });
+      return { device, dtype: info.dtype };
+    });
+    assert.deepEqual([device.name, dtype], ["wasm", "int8"]);
+    assert.match(device.reason, /8-bit integers/);
+  }));
+
   const broken = {
     "computes something else": `const create = GPUDevice.prototype.createShaderModule;
       GPUDevice.prototype.createShaderModule = function (d) {

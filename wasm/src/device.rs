@@ -1,6 +1,6 @@
 //! Where an engine computes: the browser's GPU if it is trusted, else the CPU.
 
-use okyeame_core::device::Compute;
+use okyeame_core::device::{Compute, DeviceChoice, DtypeChoice};
 use okyeame_core::recognizer::LoadOptions;
 use okyeame_core::weights::n_elements;
 use okyeame_core::weights::web_bundle::{StageName, WebBundle};
@@ -23,6 +23,36 @@ pub(crate) enum DeviceWanted {
     Webgpu,
 }
 
+/// In which numbers linear layers are multiplied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum DtypeWanted {
+    /// [`AUTO_ON_CPU`] on the CPU, f32 on the GPU.
+    #[default]
+    Auto,
+    /// IEEE single.
+    F32,
+    /// 8-bit integers, on the CPU.
+    Int8,
+}
+
+/// What `auto` is on the CPU. Here the measurement goes: int8 if `make bench-web BENCH_ARGS='--ours f32 --ours int8
+/// --only-ours'` shows it faster on a command and on words.
+const AUTO_ON_CPU: DtypeChoice = DtypeChoice::F32;
+
+/// Why int8 passes a GPU over.
+const INT8_IS_THE_CPUS: &str = "8-bit integers are multiplied on the CPU only";
+
+impl DtypeWanted {
+    fn on_cpu(self) -> DtypeChoice {
+        match self {
+            Self::Auto => AUTO_ON_CPU,
+            Self::F32 => DtypeChoice::F32,
+            Self::Int8 => DtypeChoice::Int8,
+        }
+    }
+}
+
 /// A model on its device.
 #[derive(Debug)]
 pub(crate) struct Started {
@@ -31,17 +61,26 @@ pub(crate) struct Started {
 }
 
 /// Puts a model onto the device that is wanted and can be trusted.
-pub(crate) async fn start(bundle: &WebBundle, words: bool, wanted: DeviceWanted) -> Result<Started, Error> {
+pub(crate) async fn start(
+    bundle: &WebBundle,
+    words: bool,
+    wanted: DeviceWanted,
+    dtype: DtypeWanted,
+) -> Result<Started, Error> {
     let why = match wanted {
         DeviceWanted::Wasm => "asked for".to_owned(),
+        DeviceWanted::Webgpu if dtype == DtypeWanted::Int8 => {
+            return Err(Error::DeviceUnavailable { device: "webgpu", reason: INT8_IS_THE_CPUS.to_owned() });
+        }
+        DeviceWanted::Auto if dtype == DtypeWanted::Int8 => INT8_IS_THE_CPUS.to_owned(),
         DeviceWanted::Webgpu => return on_gpu(bundle, words).await,
         DeviceWanted::Auto => match on_gpu(bundle, words).await {
             Ok(started) => return Ok(started),
             Err(error) => error.to_string(),
         },
     };
-    let compute = Compute { name: "wasm", reason: why, ..Compute::cpu() };
-    checked(bundle, load(bundle, words, compute)?).await
+    let on_cpu = Compute::choose(DeviceChoice::Cpu, dtype.on_cpu(), None)?;
+    checked(bundle, load(bundle, words, Compute { name: "wasm", reason: why, ..on_cpu })?).await
 }
 
 async fn on_gpu(bundle: &WebBundle, words: bool) -> Result<Started, Error> {
@@ -68,7 +107,7 @@ pub(crate) fn load(bundle: &WebBundle, words: bool, compute: Compute) -> Result<
         .flat_map(|stage| &stage.tensors)
         .map(|tensor| n_elements(&tensor.shape))
         .sum();
-    let needed = 4 * numbers + WORKING_BYTES;
+    let needed = bytes_of_a_number(&compute) * numbers + WORKING_BYTES;
     let too_much = || Error::OutOfMemory { needed_mb: needed >> 20, available_mb: 0 };
     let mut room: Vec<u8> = Vec::new();
     room.try_reserve_exact(usize::try_from(needed).map_err(|_| too_much())?).map_err(|_| too_much())?;
@@ -77,10 +116,20 @@ pub(crate) fn load(bundle: &WebBundle, words: bool, compute: Compute) -> Result<
     Ok(Started { recognizer, compute })
 }
 
+/// What a weight takes, roughly: of int8 a byte, but convolutions, positions, the encoder's first block and whatever else stays
+/// f32 are a quarter of an encoder.
+fn bytes_of_a_number(compute: &Compute) -> u64 {
+    if compute.dtype == DtypeChoice::Int8.name() { 2 } else { 4 }
+}
+
 /// A model is trusted when it answers a known sound as the manifest says.
 async fn checked(bundle: &WebBundle, started: Started) -> Result<Started, Error> {
     if let Some(check) = &bundle.manifest().check {
-        check.hold(&started.recognizer.probe().await?)?;
+        let answer = started.recognizer.probe().await?;
+        match started.compute.dtype == DtypeChoice::Int8.name() {
+            true => check.for_int8().hold(&answer)?,
+            false => check.hold(&answer)?,
+        }
     }
     Ok(started)
 }

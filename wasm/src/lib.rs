@@ -32,7 +32,7 @@ use okyeame_core::{Error, Recognition, RecognizeOptions, RunWhere};
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 
-use device::{DeviceWanted, Started};
+use device::{DeviceWanted, DtypeWanted, Started};
 use errors::{invalid_parameter, js_error};
 
 /// What happens once, when the module starts: a panic says where it was.
@@ -64,6 +64,7 @@ struct StartOptions {
     /// Whether the words are wanted as well: the second stage must be there then.
     words: bool,
     device: DeviceWanted,
+    dtype: DtypeWanted,
 }
 
 #[wasm_bindgen]
@@ -87,8 +88,8 @@ impl Loader {
 
     /// Puts the model onto a device and asks it a known sound. The loader is used up.
     pub async fn start(self, options: JsValue) -> Result<Engine, JsValue> {
-        let options: StartOptions = from_js(options, &["words", "device"])?;
-        let started = device::start(&self.bundle, options.words, options.device).await.map_err(js_error)?;
+        let StartOptions { words, device, dtype } = from_js(options, &["words", "device", "dtype"])?;
+        let started = device::start(&self.bundle, words, device, dtype).await.map_err(js_error)?;
         Ok(Engine { bundle: RefCell::new(self.bundle), started: RefCell::new(Rc::new(started)) })
     }
 }

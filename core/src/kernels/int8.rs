@@ -2,22 +2,22 @@
 //! channel, and activations as `u8`, one scale and zero point a row, found as the row comes (dynamic quantisation).
 //!
 //! The scheme is CTranslate2's and ONNX Runtime's (`DynamicQuantizeLinear`), with rows in the place of whole tensors, since
-//! Whisper's loud and quiet positions differ by orders of magnitude. The sums are exact in `i32` (`rten-gemm`, which packs the
-//! weights once and takes VNNI, AVX2, NEON or wasm's vectors as the machine has them); what is lost is lost in rounding the
-//! two factors. Bias, activation or residual are applied where a block of sums still lies in cache; so is the zero point, since
+//! Whisper's loud and quiet positions differ by orders of magnitude. The sums are exact in `i32` (`int8_rten`, which
+//! takes VNNI, AVX2 or NEON as the machine has them; in a browser `int8_pairs`); what is lost is lost in rounding the two
+//! factors. Bias, activation or residual are applied where a block of sums still lies in cache; so is the zero point, since
 //! `rten-gemm` 0.27 takes the first tile's zero points for every tile of rows (`packing/int8.rs`, `pack_a_impl`).
 //!
 //! Not for weights with few columns (the look-up of a token needs rows), and not for other devices.
 
-use std::mem::MaybeUninit;
-
 use rayon::prelude::*;
-use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmUninitOptions, PackedBMatrix};
 use rten_simd::ops::{BitOps, NumOps, ToFloat};
 use rten_simd::{Isa, SimdOp};
-use rten_tensor::NdTensorView;
 use rten_vecmath::{ExtendInit, MinMax, Quantize, Sum};
 
+#[cfg(target_arch = "wasm32")]
+use super::int8_pairs::Packed;
+#[cfg(not(target_arch = "wasm32"))]
+use super::int8_rten::Packed;
 use super::linear::Activation;
 
 /// Rows that one task takes at most: 64 rows of 2048 sums are 512 KiB, half an L2 cache.
@@ -28,16 +28,14 @@ const TILE_ROWS: usize = 8;
 const MAX_WEIGHT: f32 = 127.0;
 const MAX_WEIGHT_16_BITS: f32 = 63.0;
 
-thread_local!(static GEMM: GemmExecutor<u8, i8, i32> = GemmExecutor::default());
-
-/// As [`super::cpu::with_gemm`], for integers.
-fn with_gemm<R>(f: impl FnOnce(&GemmExecutor<u8, i8, i32>) -> R) -> R {
-    GEMM.with(f)
+/// The largest number of a weight on this machine.
+fn largest_weight() -> f32 {
+    if Packed::may_saturate() { MAX_WEIGHT_16_BITS } else { MAX_WEIGHT }
 }
 
 /// A packed weight `[d_output, d_input]`.
 pub(super) struct Int8Weight {
-    packed: PackedBMatrix<i8>,
+    packed: Packed,
     /// What one step of an output channel's weights is worth.
     scales: Vec<f32>,
     /// The sum of an output channel's weights, in steps: what a zero point of one adds to every product.
@@ -58,7 +56,7 @@ impl Int8Weight {
     /// Rounds and packs `weight`, `[d_output, d_input]` row-major.
     pub(super) fn new(weight: &[f32], bias: Option<Vec<f32>>, d_output: usize) -> Self {
         let d_input = weight.len() / d_output;
-        let largest = with_gemm(|gemm| if gemm.may_saturate() { MAX_WEIGHT_16_BITS } else { MAX_WEIGHT });
+        let largest = largest_weight();
         let mut rounded = vec![0i8; weight.len()];
         let scales = rounded
             .par_chunks_mut(d_input.max(1))
@@ -66,8 +64,7 @@ impl Int8Weight {
             .map(|(rounded, row)| round_row(row, rounded, largest))
             .collect();
         let sums = rounded.chunks(d_input).map(|row| row.iter().map(|w| i32::from(*w)).sum()).collect();
-        let rows = NdTensorView::from_data([d_output, d_input], rounded.as_slice());
-        let packed = with_gemm(|gemm| gemm.prepack_b(rows.transposed()));
+        let packed = Packed::new(&rounded, d_output);
         Self { packed, scales, sums, bias, d_input }
     }
 
@@ -97,16 +94,7 @@ impl Int8Weight {
             });
             ranges.push((scale, i32::from(zero_point)));
         }
-        let mut sums: Vec<i32> = Vec::with_capacity(n_rows * d_output);
-        sums.extend_init(|uninit: &mut [MaybeUninit<i32>]| {
-            let a = NdTensorView::from_data([n_rows, d_input], rounded.as_slice());
-            let uninit = &mut uninit[..n_rows * d_output];
-            with_gemm(|gemm| {
-                let b = GemmInputB::Packed(&self.packed);
-                gemm.gemm_uninit(uninit, GemmInputA::Unpacked(a), b, GemmUninitOptions::default())
-            })
-            .expect("the shapes are those of this weight")
-        });
+        let sums = self.packed.multiply(&rounded);
         let add = matches!(then, Then::Add);
         for ((out, sums), range) in out.chunks_exact_mut(d_output).zip(sums.chunks_exact(d_output)).zip(ranges) {
             Dequantise { sums, range, weight: self, add, out }.dispatch();
@@ -203,6 +191,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::weights::ctranslate2::Ctranslate2;
+    use crate::weights::{StoredData, WeightSource};
 
     fn numbers(n: usize, seed: u64) -> Vec<f32> {
         let mut rng = fastrand::Rng::with_seed(seed);
@@ -211,7 +201,7 @@ mod tests {
 
     /// The product in f64, and how far 8 bits may be from it: half a step of each factor, times what it is multiplied with.
     fn exact(x: &[f32], weight: &[f32], bias: &[f32], d_input: usize) -> Vec<(f64, f64)> {
-        let largest = with_gemm(|gemm| if gemm.may_saturate() { MAX_WEIGHT_16_BITS } else { MAX_WEIGHT });
+        let largest = largest_weight();
         let products = |(row, scale): (&[f32], f32)| {
             let of_channel = |(weight, bias): (&[f32], &f32)| {
                 let step = weight.iter().fold(0.0f32, |m, v| m.max(v.abs())) / largest;
@@ -315,6 +305,91 @@ mod tests {
         assert_eq!(&out[..3], &[1.5, -2.0, 1.5]);
         // With 127 steps the weights 1, 2 and 5 fall between two of them.
         assert!((out[3] - exact).abs() <= 255.0 * 0.5, "{} is not {exact}", out[3]);
+    }
+
+    /// Numbers that are whole steps of a row whose largest is 127 of them, as CTranslate2 and web bundles store int8.
+    fn in_steps(n_rows: usize, d_input: usize, seed: u64) -> (Vec<i8>, Vec<f32>) {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut bytes: Vec<i8> = (0..n_rows * d_input).map(|_| rng.i8(-127..=127)).collect();
+        for (row, bytes) in bytes.chunks_exact_mut(d_input).enumerate() {
+            match row % 5 {
+                0 => bytes.fill(0), // of a row of zeros any scale is right
+                _ => bytes[rng.usize(..d_input)] = if rng.bool() { 127 } else { -127 },
+            }
+        }
+        // `value = byte / scale`, and scales of all sizes that weights have.
+        let scales: Vec<f32> = (0..n_rows).map(|_| 127.0 / (0.001 + 10.0 * rng.f32().powi(4))).collect();
+        (bytes, scales)
+    }
+
+    /// Nothing is lost between an int8 file and this kernel, though weights are f32 on the way.
+    #[test]
+    fn stored_bytes_are_rounded_to_themselves() {
+        for seed in 0..50 {
+            let d_input = 33 + seed as usize;
+            let (bytes, scales) = in_steps(200, d_input, seed);
+            for (row, scale) in bytes.chunks_exact(d_input).zip(scales) {
+                let values: Vec<f32> = row.iter().map(|byte| f32::from(*byte) / scale).collect();
+                let mut again = vec![0; d_input];
+                let step = round_row(&values, &mut again, MAX_WEIGHT);
+                assert_eq!(again, row, "scale {scale}");
+                let is_zero = row.iter().all(|byte| *byte == 0);
+                assert!(is_zero || (step * scale - 1.0).abs() < 1e-6, "a step of {step}, scale {scale}");
+                // Before VNNI there are half the steps: then a weight is at most half of one of them off.
+                round_row(&values, &mut again, MAX_WEIGHT_16_BITS);
+                let off = |(now, stored): (&i8, &i8)| (f32::from(*now) / 63.0 - f32::from(*stored) / 127.0).abs();
+                assert!(again.iter().zip(row).map(off).fold(0.0, f32::max) <= 0.5 / 63.0 + 1e-6);
+            }
+        }
+    }
+
+    /// Every row that `source` has in int8, unpacked to f32 as all weights are, is rounded to the bytes that it was. Rows are
+    /// rounded each by itself, so this is also so where several tensors become one (queries, keys and values).
+    fn keeps_its_bytes(source: &dyn WeightSource) {
+        let mut n_rows = 0;
+        for name in source.names() {
+            let tensor = source.get(&name).unwrap();
+            let StoredData::Int8 { bytes, .. } = &tensor.data else { continue };
+            let d_input = bytes.len() / tensor.shape[0];
+            for (values, stored) in tensor.to_f32().chunks_exact(d_input).zip(bytes.chunks_exact(d_input)) {
+                let stored: Vec<i8> = stored.iter().map(|byte| byte.cast_signed()).collect();
+                let mut again = vec![0; d_input];
+                round_row(values, &mut again, MAX_WEIGHT);
+                assert_eq!(again, stored, "{name}");
+                n_rows += 1;
+            }
+        }
+        assert!(n_rows > 300, "{} has {n_rows} rows in int8", source.file());
+    }
+
+    fn golden(path: &str) -> std::path::PathBuf {
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(path)
+    }
+
+    #[test]
+    fn weights_of_ctranslate2_keep_their_bytes() {
+        for file in ["tiny-2/ct2-int8/model.bin", "tiny-2/ct2-int8_float16/model.bin"] {
+            keeps_its_bytes(&Ctranslate2::from_bytes(std::fs::read(golden(file)).unwrap(), file).unwrap());
+        }
+    }
+
+    #[cfg(feature = "web-bundle")]
+    #[test]
+    fn weights_of_web_bundles_keep_their_bytes() {
+        use crate::weights::folder::{Base, ModelFolder, OpenOptions};
+        use crate::weights::web_bundle::{Delivery, PackOptions, WebBundle, pack};
+
+        let base = || Base { name: "tiny".to_owned(), folder: golden("tiny-multilingual") };
+        let folder =
+            ModelFolder::open_with(&golden("heads/head-only"), &OpenOptions::default(), &mut |_| Ok(base())).unwrap();
+        let options =
+            PackOptions { dtype: Delivery::Int8, trim_vocabulary: true, texts: Vec::new(), licences: Vec::new() };
+        let packed = pack(&folder, &options).unwrap();
+        let mut bundle = WebBundle::new(&serde_json::to_vec(&packed.manifest).unwrap()).unwrap();
+        for (file, bytes) in &packed.parts {
+            bundle.add_part(file, bytes).unwrap();
+        }
+        keeps_its_bytes(&*bundle.folder(true).unwrap().into_whisper().unwrap().weights);
     }
 
     #[test]

@@ -1,19 +1,21 @@
 //! `y = x Wᵗ + b`, with the activation or the residual in the same pass.
 //!
 //! The weight comes as checkpoints store it, `[d_output, d_input]` row-major. On the CPU it is
-//! packed once for `rten-gemm`'s micro-kernels, as it is or as 8-bit integers ([`super::int8`]), and kept only in that form;
-//! elsewhere it is a tensor `[d_input, d_output]`, as `burn::tensor::module::linear` wants it.
+//! packed once, as it is (`f32_rten`, in a browser `f32_tiles`) or as 8-bit integers ([`super::int8`]), and kept only in
+//! that form; elsewhere it is a tensor `[d_input, d_output]`, as `burn::tensor::module::linear` wants it.
 
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use rayon::prelude::*;
-use rten_gemm::{BiasVector, GemmInputA, GemmInputB, GemmOptions, GemmUninitOptions, PackedBMatrix};
 use rten_simd::SimdUnaryOp;
-use rten_tensor::NdTensorView;
-use rten_vecmath::{ExtendInit, Gelu};
+use rten_vecmath::Gelu;
 
-use super::cpu::{CpuBuffer, is_cpu, tensor_from, with_gemm};
+use super::cpu::{CpuBuffer, is_cpu, tensor_from};
+#[cfg(not(target_arch = "wasm32"))]
+use super::f32_rten::Packed;
+#[cfg(target_arch = "wasm32")]
+use super::f32_tiles::Packed;
 use super::int8::{Int8Weight, Then};
 use super::profile::{self, Op};
 
@@ -103,7 +105,7 @@ enum Weight {
 }
 
 struct CpuWeight {
-    packed: PackedBMatrix<f32>,
+    packed: Packed,
     bias: Option<Vec<f32>>,
 }
 
@@ -130,9 +132,7 @@ impl Linear {
         let weight = if is_cpu(device) && int8 && d_input > 0 {
             Weight::Int8(Arc::new(Int8Weight::new(weight, bias, d_output)))
         } else if is_cpu(device) {
-            let rows = NdTensorView::from_data([d_output, d_input], weight);
-            let packed = with_gemm(|gemm| gemm.prepack_b(rows.transposed()));
-            Weight::Cpu(Arc::new(CpuWeight { packed, bias }))
+            Weight::Cpu(Arc::new(CpuWeight { packed: Packed::new(weight, d_output), bias }))
         } else {
             let weight = Tensor::<2>::from_data(TensorData::new(weight.to_vec(), [d_output, d_input]), device);
             let bias = bias.map(|b| Tensor::from_data(TensorData::new(b, [d_output]), device));
@@ -161,20 +161,7 @@ impl Linear {
             Weight::Cpu(weight) => {
                 let device = x.device();
                 let x = CpuBuffer::new(x);
-                let n_rows = batch * n_ctx;
-                let mut out = Vec::with_capacity(n_rows * self.d_output);
-                out.extend_init(|uninit| {
-                    let uninit = &mut uninit[..n_rows * self.d_output];
-                    let options = GemmUninitOptions {
-                        bias: weight.bias.as_deref().map(BiasVector::Row),
-                        ..GemmUninitOptions::default()
-                    };
-                    let a = NdTensorView::from_data([n_rows, d_input], x.values());
-                    with_gemm(|gemm| {
-                        gemm.gemm_uninit(uninit, GemmInputA::Unpacked(a), GemmInputB::Packed(&weight.packed), options)
-                    })
-                    .expect("shapes were checked above")
-                });
+                let mut out = weight.packed.multiply(x.values(), batch * n_ctx, weight.bias.as_deref());
                 activation.apply_in_place(&mut out);
                 tensor_from(out, [batch, n_ctx, self.d_output], &device)
             }
@@ -205,16 +192,7 @@ impl Linear {
             Weight::Cpu(weight) => {
                 let x = CpuBuffer::new(x);
                 let mut out = CpuBuffer::new(residual);
-                let options = GemmOptions {
-                    beta: 1.0,
-                    bias: weight.bias.as_deref().map(BiasVector::Row),
-                    ..GemmOptions::default()
-                };
-                let a = NdTensorView::from_data([batch * n_ctx, d_input], x.values());
-                with_gemm(|gemm| {
-                    gemm.gemm(out.values_mut(), GemmInputA::Unpacked(a), GemmInputB::Packed(&weight.packed), options)
-                })
-                .expect("shapes were checked above");
+                weight.packed.multiply_add(x.values(), batch * n_ctx, weight.bias.as_deref(), out.values_mut());
                 out.into_tensor()
             }
             Weight::Int8(weight) => {

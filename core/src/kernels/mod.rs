@@ -13,7 +13,15 @@ pub mod attention;
 pub mod channel_norm;
 pub mod conv1d;
 mod cpu;
+#[cfg(not(target_arch = "wasm32"))]
+mod f32_rten;
+#[cfg(any(test, target_arch = "wasm32"))]
+mod f32_tiles;
 mod int8;
+#[cfg(any(test, target_arch = "wasm32"))]
+mod int8_pairs;
+#[cfg(not(target_arch = "wasm32"))]
+mod int8_rten;
 pub mod layer_norm;
 pub mod linear;
 pub mod peak;

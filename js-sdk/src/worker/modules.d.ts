@@ -16,7 +16,7 @@ declare module "#module" {
     constructor(manifest: Uint8Array);
     parts(stage: string): Part[];
     add(file: string, bytes: Uint8Array): void;
-    start(options: { device: string; words: boolean }): Promise<Engine>;
+    start(options: { device: string; words: boolean; dtype: string }): Promise<Engine>;
     free(): void;
   }
   export class Engine {

@@ -8,6 +8,7 @@ import type { ModelInfo, Recognition } from "../recognition.js";
 export interface LoadRequest {
   manifest: string;
   words: boolean;
+  dtype: "auto" | "f32" | "int8";
   /** Bytes that may come over the network. */
   byteBudget: number | undefined;
 }

@@ -30,7 +30,7 @@ export function serve(module: Module, device: "wasm" | "webgpu", modulePart: Par
     return engine;
   };
 
-  async function load({ manifest: address, words, byteBudget }: LoadRequest, { signal, tally, starting }: Context): Promise<Loaded> {
+  async function load({ manifest: address, words, dtype, byteBudget }: LoadRequest, { signal, tally, starting }: Context): Promise<Loaded> {
     if (engine) throw new OkyeameError("invalid_parameter", "this engine is loaded already");
     const bytes = await manifestOf(address, signal);
     manifest = { url: address, json: json(bytes) };
@@ -49,7 +49,7 @@ export function serve(module: Module, device: "wasm" | "webgpu", modulePart: Par
       throw error;
     }
     starting();
-    engine = await orTrap(loader.start({ device, words })); // uses the loader up, also where it fails
+    engine = await orTrap(loader.start({ device, words, dtype })); // uses the loader up, also where it fails
     await evictOthers();
     return { info: engine.info(), device: engine.device() };
   }
