@@ -16,7 +16,7 @@ use okyeame_core::decoding::{DecodeOptions, TranscribeOptions};
 use okyeame_core::{Error as CoreError, Recognizer};
 use serde::Serialize;
 
-use crate::cli::{CliError, ModelArgs, limit_threads};
+use crate::cli::{CliError, ModelArgs, limit_threads, thread_count};
 use crate::engine::block_on_pool;
 
 /// Answer timing requests, line by line.
@@ -26,7 +26,7 @@ pub(crate) struct Args {
     #[arg(long)]
     serve: bool,
     /// Threads of the arithmetic. Without it, one for each core.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = thread_count, allow_negative_numbers = true)]
     threads: Option<usize>,
     #[command(flatten)]
     model: ModelArgs,
