@@ -106,6 +106,11 @@ test: test-tools model test-deploy ## All tests; installs what they need
 	    echo 'The browser engine is not built, and neither it nor the npm package is tested: make wasm.'; \
 	fi
 
+# What `make test` begins with; CI does it beside another build.
+.PHONY: test-build
+test-build: test-tools
+	cargo test --locked --workspace --no-run
+
 # The program is the one that the tests above built.
 .PHONY: test-soak
 test-soak: load-tools ## The real server under a flood, slow and hostile clients, SIGTERM and kill -9, for a minute; part of make test

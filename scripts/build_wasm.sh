@@ -51,14 +51,21 @@ fi
 
 mkdir -p "$out"
 mib() { awk '{ printf "%.2f MiB", $1 / 1048576 }'; }
-# flavour NAME CARGO-ARGUMENTS…
+# flavour NAME CARGO-ARGUMENTS…: builds a module, and has it made smaller while the next one is built
+smaller=()
 flavour() {
-    local name=$1 module
+    local name=$1
     shift
-    module=$out/${name}_bg.wasm
     CARGO_TARGET_DIR=$wasm_dir cargo "${args[@]}" "$@"
     "$tools/bin/wasm-bindgen" --target web --out-dir "$out" --out-name "$name" \
         "$wasm_dir/wasm32-unknown-unknown/wasm/okyeame_wasm.wasm"
+    make_smaller "$out/${name}_bg.wasm" &
+    smaller+=("$!")
+}
+# make_smaller MODULE. npm's wasm-opt is itself wasm, and has one thread: two minutes for the first module, three and a half
+# for the second.
+make_smaller() {
+    local module=$1
     if [ -x "$tools/node_modules/.bin/wasm-opt" ]; then
         "$tools/node_modules/.bin/wasm-opt" -O3 --enable-simd --enable-bulk-memory --enable-nontrapping-float-to-int \
             --enable-sign-ext --enable-mutable-globals --enable-reference-types --enable-multivalue \
@@ -74,3 +81,4 @@ for which in "${flavours[@]}"; do
         *) echo "There is no flavour '$which': cpu or webgpu." >&2; exit 1 ;;
     esac
 done
+for job in "${smaller[@]}"; do wait "$job"; done

@@ -377,7 +377,7 @@ fn run(shared: &Shared, choice: ModelChoice) {
         (Ok(commands), Ok(words)) => (commands, words),
         (Err(error), _) | (_, Err(error)) => return fail(shared, &LoadFailure::inside(error.to_string())),
     };
-    match load(&*shared.loader, choice) {
+    match commands.install(|| load(&*shared.loader, choice)) {
         Ok(model) => shared.put(Arc::new(model)),
         Err(failure) => return fail(shared, &failure),
     }
@@ -393,7 +393,12 @@ fn run(shared: &Shared, choice: ModelChoice) {
 /// Loads a model, on a thread of its own, and has it answer whoever asks from now on.
 fn put_in_place(shared: &Shared, choice: ModelChoice) -> Replaced {
     let name = choice.label();
-    match load(&*shared.loader, choice) {
+    // The lanes' own threads are at work meanwhile.
+    let loaded = match pool(shared.threads, "loading") {
+        Ok(threads) => threads.install(|| load(&*shared.loader, choice)),
+        Err(error) => Err(LoadFailure::inside(error.to_string())),
+    };
+    match loaded {
         Ok(mut model) => {
             // What a model says of itself may be the same for other weights: no answer of theirs is this one's. Where replicas
             // share answers, its files are in the fingerprint already.
@@ -416,8 +421,9 @@ fn put_in_place(shared: &Shared, choice: ModelChoice) -> Replaced {
     }
 }
 
-/// Threads for one lane's arithmetic. In one pool for both, a thread that waits for a part of a command could take up a whole
-/// transcript meanwhile.
+/// Threads for one lane's arithmetic, or for a load beside both. In one pool for all, a thread that waits for a part of a command
+/// could take up a whole transcript meanwhile. All arithmetic is in such a pool: what fell out of them would start rayon's own,
+/// whose threads nobody counts (`tests/threads.rs`).
 fn pool(threads: usize, lane: &'static str) -> Result<ThreadPool, rayon::ThreadPoolBuildError> {
     ThreadPoolBuilder::new().num_threads(threads).thread_name(move |i| format!("{lane} {i}")).build()
 }

@@ -25,7 +25,7 @@ use okyeame_core::recognizer::MAX_BEAM_SIZE;
 use okyeame_core::{CommandTimings, Error as CoreError, Recognizer};
 use serde::Serialize;
 
-use crate::cli::{CliError, ModelArgs, limit_threads};
+use crate::cli::{CliError, ModelArgs, limit_threads, thread_count};
 use crate::engine::block_on_pool;
 
 /// Answer timing requests, line by line, or say where the time of a clip goes.
@@ -45,7 +45,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", requires = "profile")]
     json: Option<PathBuf>,
     /// Threads of the arithmetic. Without it, one for each core.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = thread_count, allow_negative_numbers = true)]
     threads: Option<usize>,
     #[command(flatten)]
     model: ModelArgs,

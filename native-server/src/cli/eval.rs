@@ -16,7 +16,7 @@ use okyeame_core::weights::folder::ModelFolder;
 
 use crate::cli::steps::Steps;
 use crate::cli::train::{open_base, read_data, write_json};
-use crate::cli::{CliError, limit_threads};
+use crate::cli::{CliError, limit_threads, thread_count};
 use crate::report::{self, CardMeta};
 
 const EXAMPLES: &str = "\
@@ -80,7 +80,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SPDX", default_value = "mit")]
     license: String,
     /// Threads of the arithmetic. Without it, one for each core.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = thread_count, allow_negative_numbers = true)]
     threads: Option<usize>,
 }
 

@@ -21,7 +21,7 @@ use okyeame_core::{Error as CoreError, RecognizeOptions, Recognizer};
 
 use crate::cli::steps::Steps;
 use crate::cli::train::{read_data, write_json};
-use crate::cli::{CliError, ModelOptions, limit_threads, open, parsed};
+use crate::cli::{CliError, ModelOptions, limit_threads, open, parsed, thread_count};
 use crate::engine::block_on_pool;
 use crate::model_choice::ModelChoice;
 
@@ -73,7 +73,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "WORK=SPDX", value_parser = licence)]
     licence: Vec<Licence>,
     /// Threads of the arithmetic. Without it, one for each core.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = thread_count, allow_negative_numbers = true)]
     threads: Option<usize>,
 }
 

@@ -28,7 +28,6 @@ use okyeame_core::recognizer::LoadOptions;
 use okyeame_core::weights::folder::{ModelFolder, OpenOptions};
 
 use crate::access::keys::KeyError;
-use crate::config::available_threads;
 use crate::engine::Engine;
 use crate::memory;
 use crate::model_choice::{ModelChoice, TWI_SHOP};
@@ -36,6 +35,9 @@ use crate::model_content::{self, Identified};
 use crate::shared_cache::CacheUrlError;
 use crate::tls::TlsError;
 use crate::traces::CollectorUrlError;
+
+/// Most threads that may be asked for.
+const MAX_THREADS: usize = 1024;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -328,14 +330,22 @@ fn open_from(choice: &ModelChoice) -> okyeame_core::Result<(ModelFolder, Vec<Pat
     Ok((folder, read_from))
 }
 
-/// Bounds the threads of the arithmetic; `None` leaves a thread for each core. Gives their number.
-fn limit_threads(threads: Option<usize>) -> Result<usize, CliError> {
-    let Some(threads) = threads.filter(|threads| *threads > 0) else { return Ok(available_threads()) };
+/// A number of threads, as `--threads` takes it everywhere. More than a machine has cores is allowed, but not so many that the
+/// system gives up in the middle of starting them.
+fn thread_count(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(threads) if (1..=MAX_THREADS).contains(&threads) => Ok(threads),
+        _ => Err(format!("a number of threads, from 1 to {MAX_THREADS}")),
+    }
+}
+
+/// Bounds rayon's own pool, the one of each command but the server; `None` leaves a thread for each core.
+fn limit_threads(threads: Option<usize>) -> Result<(), CliError> {
+    let Some(threads) = threads else { return Ok(()) };
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build_global()
-        .map_err(|error| CliError::Threads(error.to_string()))?;
-    Ok(threads)
+        .map_err(|error| CliError::Threads(error.to_string()))
 }
 
 #[cfg(test)]
@@ -390,6 +400,21 @@ mod tests {
             "okyeame bench --serve --json out.json",
         ] {
             assert!(Cli::try_parse_from(call.split(' ')).is_err(), "{call}");
+        }
+    }
+
+    #[test]
+    fn a_number_of_threads_is_one_everywhere() {
+        for command in ["server", "recognize", "train", "eval", "export-web", "bench"] {
+            for number in ["0", "-1", "1025", "100000", "18446744073709551617", "1.5", "two"] {
+                let said = Cli::try_parse_from(["okyeame", command, "--threads", number]).unwrap_err().to_string();
+                let expected =
+                    format!("invalid value '{number}' for '--threads <N>': a number of threads, from 1 to 1024");
+                assert!(said.contains(&expected), "{command}: {said}");
+            }
+        }
+        for call in ["okyeame server --threads 1024", "okyeame recognize a.wav --threads 1"] {
+            assert!(Cli::try_parse_from(call.split(' ')).is_ok(), "{call}");
         }
     }
 }

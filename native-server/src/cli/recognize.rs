@@ -13,7 +13,7 @@ use okyeame_core::audio::{self, DecodeLimits};
 use okyeame_core::intent::catalogue::{Catalogue, MAX_CATALOGUE_BYTES};
 use okyeame_core::{Error as CoreError, Recognition, RecognizeOptions, Recognizer, RunWhere};
 
-use crate::cli::{CliError, ModelArgs, limit_threads};
+use crate::cli::{CliError, ModelArgs, limit_threads, thread_count};
 use crate::config::ServerConfig;
 use crate::engine::block_on_pool;
 
@@ -43,7 +43,7 @@ pub(crate) struct Args {
     #[arg(long)]
     no_transcribe: bool,
     /// Threads of the arithmetic. Without it, one for each core.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = thread_count, allow_negative_numbers = true)]
     threads: Option<usize>,
     #[command(flatten)]
     model: ModelArgs,

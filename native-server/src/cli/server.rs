@@ -14,8 +14,8 @@ use crate::access::is_origin;
 use crate::access::keys::{self, ApiKey};
 use crate::access::tokens::TokenSecret;
 use crate::cli::recognize::catalogue;
-use crate::cli::{CliError, ComputeArgs, ModelArgs, limit_threads, load_engine};
-use crate::config::ServerConfig;
+use crate::cli::{CliError, ComputeArgs, ModelArgs, load_engine, thread_count};
+use crate::config::{ServerConfig, available_threads};
 use crate::connections;
 use crate::logging;
 use crate::routes::app;
@@ -85,8 +85,9 @@ pub(crate) struct Args {
     /// The certificate's private key, PEM.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Threads of the model's arithmetic. Without it, one for each core.
-    #[arg(long, value_name = "N")]
+    /// Threads of the model's arithmetic, for commands and again for what writes words, and the most that serve connections.
+    /// Without it, one for each core.
+    #[arg(long, value_name = "N", value_parser = thread_count, allow_negative_numbers = true)]
     threads: Option<usize>,
     /// The largest request body, bytes; a batch is one body.
     #[arg(long, value_name = "BYTES", default_value_t = ServerConfig::default().max_body_bytes)]
@@ -195,7 +196,8 @@ fn token_secret(file: &Path) -> Result<TokenSecret, CliError> {
 
 pub(crate) fn run(args: Args) -> Result<ExitCode, CliError> {
     let _log = logging::init(Path::new("logs"), args.log_json);
-    let threads = limit_threads(args.threads)?;
+    // Not for rayon's own pool, which a server never starts: `inference_worker` has the pools.
+    let threads = args.threads.unwrap_or_else(available_threads);
     let config = ServerConfig {
         host: args.host,
         port: args.port,
@@ -234,6 +236,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, CliError> {
         ..ServerConfig::default()
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads.min(available_threads()))
         .enable_all()
         .build()
         .map_err(CliError::io("starting the runtime"))?;

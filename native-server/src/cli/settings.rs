@@ -169,6 +169,8 @@ mod tests {
             ("allowed_origins = 'https://a.example'", "allowed_origins: a list"),
             ("queue_len = -1", "-1"),
             ("request_timeout_s = 0", "more than 0"),
+            ("threads = 0", "from 1 to 1024"),
+            ("threads = -1", "from 1 to 1024"),
             ("queue_len = ", "queue_len"),
         ] {
             let error = server(file, &[]).unwrap_err();

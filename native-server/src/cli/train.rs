@@ -28,7 +28,7 @@ use okyeame_core::{Error as CoreError, RecognizeOptions, Recognizer, Task};
 use serde_json::json;
 
 use crate::cli::steps::Steps;
-use crate::cli::{CliError, limit_threads, progress};
+use crate::cli::{CliError, limit_threads, progress, thread_count};
 use crate::engine::block_on_pool;
 use crate::model_choice::{DEFAULT_REPO, ModelChoice};
 use crate::report;
@@ -177,7 +177,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 6)]
     lora_epochs: usize,
     /// Threads of the arithmetic. Without it, one for each core.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = thread_count, allow_negative_numbers = true)]
     threads: Option<usize>,
 }
 
