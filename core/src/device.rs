@@ -142,7 +142,7 @@ impl Compute {
     /// Where layers are put, and in what form.
     #[must_use]
     pub fn target(&self) -> Target<'_> {
-        Target { device: &self.device, int8: self.dtype == DtypeChoice::Int8.name() }
+        Target { device: &self.device, int8: self.dtype == DtypeChoice::Int8.name(), refined: false }
     }
 
     /// Chooses a device as the caller and the environment want it.

@@ -45,7 +45,7 @@ fn the_encoders_stages_are_near_those_in_floating_point() {
     let device = Device::flex();
     let load = |int8: bool| {
         let files = ModelFolder::open(&folder).unwrap().into_whisper().unwrap();
-        Whisper::load(files.config, &*files.weights, Target { device: &device, int8 }).unwrap()
+        Whisper::load(files.config, &*files.weights, Target { int8, ..Target::from(&device) }).unwrap()
     };
     let (float, int8) = (load(false), load(true));
     let sound = clip("tw_shoes");

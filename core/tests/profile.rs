@@ -27,7 +27,7 @@ const TOKENS: [&[u32]; 3] = [&[59, 60, 64], &[5], &[6]];
 fn tiny(int8: bool) -> (Whisper, Device) {
     let device = Device::flex();
     let files = ModelFolder::open(&golden("tiny-multilingual")).unwrap().into_whisper().unwrap();
-    let whisper = Whisper::load(files.config, &*files.weights, Target { device: &device, int8 }).unwrap();
+    let whisper = Whisper::load(files.config, &*files.weights, Target { int8, ..Target::from(&device) }).unwrap();
     (whisper, device)
 }
 

@@ -12,7 +12,7 @@
 use rayon::prelude::*;
 use rten_simd::ops::{BitOps, NumOps, ToFloat};
 use rten_simd::{Isa, SimdOp};
-use rten_vecmath::{ExtendInit, MinMax, Quantize, Sum};
+use rten_vecmath::{MinMax, Sum};
 
 #[cfg(target_arch = "wasm32")]
 use super::int8_pairs::Packed;
@@ -33,15 +33,32 @@ fn largest_weight() -> f32 {
     if Packed::may_saturate() { MAX_WEIGHT_16_BITS } else { MAX_WEIGHT }
 }
 
-/// A packed weight `[d_output, d_input]`.
+/// How exactly a product is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Precision {
+    /// Both factors in 8 bits: one product.
+    Single,
+    /// Both factors in two parts of 8 bits, the second what rounding to the first left: three products (the one of both second
+    /// parts is too small to matter).
+    Double,
+}
+
+/// A weight `[d_output, d_input]` in one or two parts, and its bias.
 pub(super) struct Int8Weight {
+    whole: Part,
+    /// What `whole` lacks, for [`Precision::Double`].
+    rest: Option<Part>,
+    bias: Option<Vec<f32>>,
+    d_input: usize,
+}
+
+/// Whole numbers, packed, and what they are worth.
+struct Part {
     packed: Packed,
     /// What one step of an output channel's weights is worth.
     scales: Vec<f32>,
     /// The sum of an output channel's weights, in steps: what a zero point of one adds to every product.
     sums: Vec<i32>,
-    bias: Option<Vec<f32>>,
-    d_input: usize,
 }
 
 /// What becomes of a product.
@@ -53,54 +70,147 @@ pub(super) enum Then {
 }
 
 impl Int8Weight {
-    /// Rounds and packs `weight`, `[d_output, d_input]` row-major.
-    pub(super) fn new(weight: &[f32], bias: Option<Vec<f32>>, d_output: usize) -> Self {
+    /// Rounds and packs `weight`, `[d_output, d_input]` row-major; with what the rounding left, if products are wanted in
+    /// [`Precision::Double`].
+    pub(super) fn new(weight: &[f32], bias: Option<Vec<f32>>, d_output: usize, precision: Precision) -> Self {
         let d_input = weight.len() / d_output;
         let largest = largest_weight();
-        let mut rounded = vec![0i8; weight.len()];
-        let scales = rounded
+        let mut steps = vec![0i8; weight.len()];
+        let rows = || weight.par_chunks(d_input.max(1));
+        let scales: Vec<f32> = steps
             .par_chunks_mut(d_input.max(1))
-            .zip(weight.par_chunks(d_input.max(1)))
-            .map(|(rounded, row)| round_row(row, rounded, largest))
+            .zip(rows())
+            .map(|(steps, row)| round_row(row, steps, largest))
             .collect();
-        let sums = rounded.chunks(d_input).map(|row| row.iter().map(|w| i32::from(*w)).sum()).collect();
-        let packed = Packed::new(&rounded, d_output);
-        Self { packed, scales, sums, bias, d_input }
+        let whole = Part::new(&steps, scales);
+        let rest = (precision == Precision::Double).then(|| {
+            // At most half a step is left, which is `largest` of the finer ones.
+            let finer: Vec<f32> = whole.scales.iter().map(|scale| scale / (2.0 * largest)).collect();
+            steps.par_chunks_mut(d_input.max(1)).zip(rows()).zip(&whole.scales).zip(&finer).for_each(
+                |(((steps, row), scale), finer)| {
+                    let inverse = finite_inverse(*finer);
+                    for (step, value) in steps.iter_mut().zip(row) {
+                        let left = (value - scale * f32::from(*step)) * inverse;
+                        *step = left.round_ties_even().clamp(-largest, largest) as i8;
+                    }
+                },
+            );
+            Part::new(&steps, finer)
+        });
+        Self { whole, rest, bias, d_input }
+    }
+
+    /// Whether it can be multiplied in [`Precision::Double`].
+    pub(super) fn has_rest(&self) -> bool {
+        self.rest.is_some()
     }
 
     /// x: `[n_rows, d_input]`; out: `[n_rows, d_output]`, all of it written. A row with a value that is not finite gives NaN.
-    pub(super) fn forward(&self, x: &[f32], out: &mut [f32], then: &Then) {
-        let d_output = self.scales.len();
+    /// Without a second part [`Precision::Double`] is as `Single`.
+    pub(super) fn forward(&self, x: &[f32], out: &mut [f32], then: &Then, precision: Precision) {
+        let d_output = self.whole.scales.len();
         let n_rows = x.len() / self.d_input;
         let rows = rows_per_task(n_rows, rayon::current_num_threads());
         if n_rows <= rows {
-            self.rows(x, out, then);
+            self.rows(x, out, then, precision);
         } else {
             let blocks = out.par_chunks_mut(rows * d_output).zip(x.par_chunks(rows * self.d_input));
-            blocks.for_each(|(out, x)| self.rows(x, out, then));
+            blocks.for_each(|(out, x)| self.rows(x, out, then, precision));
         }
     }
 
     /// A block of rows: rounded, multiplied, and brought back.
-    fn rows(&self, x: &[f32], out: &mut [f32], then: &Then) {
-        let (d_input, d_output) = (self.d_input, self.scales.len());
-        let n_rows = x.len() / d_input;
-        let mut rounded = Vec::with_capacity(x.len());
-        let mut ranges = Vec::with_capacity(n_rows);
-        for row in x.chunks_exact(d_input) {
-            let (scale, zero_point) = range_of(row);
-            rounded.extend_init(|uninit| {
-                Quantize::new(row, &mut uninit[..d_input], finite_inverse(scale), zero_point).dispatch()
-            });
-            ranges.push((scale, i32::from(zero_point)));
-        }
-        let sums = self.packed.multiply(&rounded);
-        let add = matches!(then, Then::Add);
-        for ((out, sums), range) in out.chunks_exact_mut(d_output).zip(sums.chunks_exact(d_output)).zip(ranges) {
-            Dequantise { sums, range, weight: self, add, out }.dispatch();
+    fn rows(&self, x: &[f32], out: &mut [f32], then: &Then, precision: Precision) {
+        let whole = Rounded::new(x, self.d_input);
+        self.whole.multiply(&whole, self.bias.as_deref(), matches!(then, Then::Add), out);
+        if let (Precision::Double, Some(rest)) = (precision, &self.rest) {
+            rest.multiply(&whole, None, true, out);
+            self.whole.multiply(&Rounded::rest(x, &whole, self.d_input), None, true, out);
         }
         if let Then::Activate(activation) = then {
             activation.apply_to(out);
+        }
+    }
+}
+
+impl Part {
+    /// steps: `[d_output, d_input]` row-major
+    fn new(steps: &[i8], scales: Vec<f32>) -> Self {
+        let d_output = scales.len();
+        let d_input = steps.len() / d_output;
+        let sums = steps.chunks(d_input).map(|row| row.iter().map(|w| i32::from(*w)).sum()).collect();
+        Self { packed: Packed::new(steps, d_output), scales, sums }
+    }
+
+    /// The product, written, or added to what stands in `out`.
+    fn multiply(&self, x: &Rounded, bias: Option<&[f32]>, add: bool, out: &mut [f32]) {
+        let d_output = self.scales.len();
+        let sums = self.packed.multiply(&x.steps);
+        for ((out, sums), &range) in out.chunks_exact_mut(d_output).zip(sums.chunks_exact(d_output)).zip(&x.ranges) {
+            Dequantise { sums, range, weight: self, bias, add, out }.dispatch();
+        }
+    }
+}
+
+/// Rows of activations in steps.
+struct Rounded {
+    steps: Vec<u8>,
+    /// What a row's step is worth, and which one is zero.
+    ranges: Vec<(f32, i32)>,
+}
+
+impl Rounded {
+    fn new(x: &[f32], d_input: usize) -> Self {
+        let mut steps = vec![0; x.len()];
+        let one = |(row, steps): (&[f32], &mut [u8])| {
+            let (scale, zero_point) = range_of(row);
+            Round { row, inverse: finite_inverse(scale), zero_point: f32::from(zero_point), steps }.dispatch();
+            (scale, i32::from(zero_point))
+        };
+        let ranges = x.chunks_exact(d_input).zip(steps.chunks_exact_mut(d_input)).map(one).collect();
+        Self { steps, ranges }
+    }
+
+    /// What `whole` lacks of `x`. At the ends of a row's range that may be a whole step, since its zero point is rounded, too.
+    fn rest(x: &[f32], whole: &Self, d_input: usize) -> Self {
+        let mut steps = vec![0; x.len()];
+        let mut left = vec![0.0; d_input];
+        let rows = x.chunks_exact(d_input).zip(whole.steps.chunks_exact(d_input)).zip(&whole.ranges);
+        let one = |(((row, coarse), &(scale, zero_point)), steps): (((&[f32], &[u8]), &(f32, i32)), &mut [u8])| {
+            for ((left, x), step) in left.iter_mut().zip(row).zip(coarse) {
+                *left = x - scale * (i32::from(*step) - zero_point) as f32;
+            }
+            let finer = scale / 127.0;
+            Round { row: &left, inverse: finite_inverse(finer), zero_point: 128.0, steps }.dispatch();
+            (finer, 128)
+        };
+        let ranges = rows.zip(steps.chunks_exact_mut(d_input)).map(one).collect();
+        Self { steps, ranges }
+    }
+}
+
+/// `row * inverse + zero_point`, rounded to the nearest of `0..=255`. As `rten_vecmath::Quantize`, whose narrowing of numbers is
+/// slow on AVX-512 (1.2 ns a number against 0.1): here they are narrowed by adding 1.5 * 2^23, behind which a float's last bits
+/// are its whole number.
+struct Round<'a> {
+    row: &'a [f32],
+    inverse: f32,
+    zero_point: f32,
+    steps: &'a mut [u8],
+}
+
+impl SimdOp for Round<'_> {
+    type Output = ();
+
+    // A plain loop: that it stands in `eval` has it compiled for the machine's vectors.
+    #[inline(always)]
+    fn eval<I: Isa>(self, _: I) {
+        const WHOLE: f32 = 12_582_912.0;
+        for (step, x) in self.steps.iter_mut().zip(self.row) {
+            let x = x * self.inverse + self.zero_point;
+            let x = if x > 0.0 { x } else { 0.0 };
+            let x = if x < 255.0 { x } else { 255.0 };
+            *step = (x + WHOLE).to_bits() as u8;
         }
     }
 }
@@ -147,7 +257,8 @@ struct Dequantise<'a> {
     sums: &'a [i32],
     /// Scale and zero point of the row.
     range: (f32, i32),
-    weight: &'a Int8Weight,
+    weight: &'a Part,
+    bias: Option<&'a [f32]>,
     /// To what stands in `out`.
     add: bool,
     out: &'a mut [f32],
@@ -158,8 +269,7 @@ impl SimdOp for Dequantise<'_> {
 
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
-        let Self { sums, range: (scale, zero_point), weight, add, out } = self;
-        let bias = weight.bias.as_deref();
+        let Self { sums, range: (scale, zero_point), weight, bias, add, out } = self;
         let (floats, ints) = (isa.f32(), isa.i32());
         let width = floats.len();
         let (row_scale, row_zero) = (floats.splat(scale), ints.splat(zero_point));
@@ -223,22 +333,22 @@ mod tests {
         let bias = numbers(d_output, seed + 1);
         let x = numbers(n_rows * d_input, seed + 2);
         let expected = exact(&x, &weight, &bias, d_input);
-        let int8 = Int8Weight::new(&weight, Some(bias), d_output);
+        let int8 = Int8Weight::new(&weight, Some(bias), d_output, Precision::Double);
         let mut out = vec![f32::NAN; n_rows * d_output];
-        int8.forward(&x, &mut out, &Then::Activate(Activation::None));
+        int8.forward(&x, &mut out, &Then::Activate(Activation::None), Precision::Single);
         for (i, (got, (sum, bound))) in out.iter().zip(&expected).enumerate() {
             assert!((f64::from(*got) - sum).abs() <= *bound, "{n_rows}x{d_input}x{d_output} at {i}: {got}, not {sum}");
         }
         // Residual and activations work on the very same numbers.
         let residual = numbers(n_rows * d_output, seed + 3);
         let mut added = residual.clone();
-        int8.forward(&x, &mut added, &Then::Add);
+        int8.forward(&x, &mut added, &Then::Add, Precision::Single);
         for ((added, residual), out) in added.iter().zip(&residual).zip(&out) {
             assert!((added - (residual + out)).abs() <= 1e-5 * (1.0 + added.abs()));
         }
         for activation in [Activation::Gelu, Activation::Relu] {
             let mut activated = vec![f32::NAN; out.len()];
-            int8.forward(&x, &mut activated, &Then::Activate(activation));
+            int8.forward(&x, &mut activated, &Then::Activate(activation), Precision::Single);
             let mut expected = out.clone();
             activation.apply_to(&mut expected);
             assert_eq!(activated, expected);
@@ -266,13 +376,13 @@ mod tests {
     #[test]
     fn rows_do_not_see_each_other() {
         let (d_input, d_output) = (96, 40);
-        let int8 = Int8Weight::new(&numbers(d_output * d_input, 1), None, d_output);
+        let int8 = Int8Weight::new(&numbers(d_output * d_input, 1), None, d_output, Precision::Double);
         let x = numbers(200 * d_input, 2);
         let mut together = vec![0.0; 200 * d_output];
-        int8.forward(&x, &mut together, &Then::Activate(Activation::Gelu));
+        int8.forward(&x, &mut together, &Then::Activate(Activation::Gelu), Precision::Single);
         for (row, expected) in x.chunks_exact(d_input).zip(together.chunks_exact(d_output)) {
             let mut alone = vec![0.0; d_output];
-            int8.forward(row, &mut alone, &Then::Activate(Activation::Gelu));
+            int8.forward(row, &mut alone, &Then::Activate(Activation::Gelu), Precision::Single);
             assert_eq!(alone, expected);
         }
     }
@@ -280,13 +390,13 @@ mod tests {
     #[test]
     fn rows_with_a_number_that_is_none_give_none_and_leave_the_others_alone() {
         let (d_input, d_output) = (50, 9);
-        let int8 = Int8Weight::new(&numbers(d_output * d_input, 1), None, d_output);
+        let int8 = Int8Weight::new(&numbers(d_output * d_input, 1), None, d_output, Precision::Double);
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             for at in [0, 17, 49] {
                 let mut x = numbers(3 * d_input, 2);
                 x[d_input + at] = bad;
                 let mut out = vec![0.0; 3 * d_output];
-                int8.forward(&x, &mut out, &Then::Activate(Activation::None));
+                int8.forward(&x, &mut out, &Then::Activate(Activation::None), Precision::Single);
                 let finite: Vec<bool> = out.chunks(d_output).map(|row| row.iter().all(|v| v.is_finite())).collect();
                 assert_eq!(finite, [true, false, true], "{bad} at {at}");
                 assert!(out[d_output..2 * d_output].iter().all(|v| v.is_nan()), "{bad} at {at}");
@@ -298,9 +408,9 @@ mod tests {
     fn nothing_is_lost_of_zeros_and_of_numbers_that_are_steps() {
         // A channel of zeros, a row of zeros, and whole numbers whose steps are 1.
         let weight: Vec<f32> = [vec![0.0; 4], vec![63.0, -1.0, 2.0, 5.0]].concat();
-        let int8 = Int8Weight::new(&weight, Some(vec![1.5, -2.0]), 2);
+        let int8 = Int8Weight::new(&weight, Some(vec![1.5, -2.0]), 2, Precision::Single);
         let mut out = vec![0.0; 4];
-        int8.forward(&[0.0, 0.0, 0.0, 0.0, 255.0, 3.0, 0.0, 7.0], &mut out, &Then::Activate(Activation::None));
+        int8.forward(&[0.0, 0.0, 0.0, 0.0, 255.0, 3.0, 0.0, 7.0], &mut out, &Then::Activate(Activation::None), Precision::Single);
         let exact = 255.0 * 63.0 - 3.0 + 35.0 - 2.0;
         assert_eq!(&out[..3], &[1.5, -2.0, 1.5]);
         // With 127 steps the weights 1, 2 and 5 fall between two of them.

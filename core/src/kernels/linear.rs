@@ -16,7 +16,7 @@ use super::cpu::{CpuBuffer, is_cpu, tensor_from};
 use super::f32_rten::Packed;
 #[cfg(target_arch = "wasm32")]
 use super::f32_tiles::Packed;
-use super::int8::{Int8Weight, Then};
+use super::int8::{Int8Weight, Precision, Then};
 use super::profile::{self, Op};
 
 /// Where a layer's weights are put, and in what form. A device alone means floating point.
@@ -26,11 +26,13 @@ pub struct Target<'a> {
     pub device: &'a Device,
     /// Whether linear layers multiply in 8-bit integers; on the CPU only.
     pub int8: bool,
+    /// Whether those can be multiplied more exactly as well ([`Linear::refined`]); their weights take twice the memory then.
+    pub refined: bool,
 }
 
 impl<'a> From<&'a Device> for Target<'a> {
     fn from(device: &'a Device) -> Self {
-        Self { device, int8: false }
+        Self { device, int8: false, refined: false }
     }
 }
 
@@ -100,7 +102,7 @@ pub struct Linear {
 #[allow(clippy::large_enum_variant, reason = "a handful live at a time; a box would be one more hop a token")]
 enum Weight {
     Cpu(Arc<CpuWeight>),
-    Int8(Arc<Int8Weight>),
+    Int8(Arc<Int8Weight>, Precision),
     Device { weight: Tensor<2>, bias: Option<Tensor<1>> },
 }
 
@@ -125,12 +127,13 @@ impl Linear {
     /// If the lengths do not fit; the weight loader has checked them.
     #[must_use]
     pub fn new<'a>(weight: &[f32], bias: Option<Vec<f32>>, d_output: usize, target: impl Into<Target<'a>>) -> Self {
-        let Target { device, int8 } = target.into();
+        let Target { device, int8, refined } = target.into();
         assert!(d_output > 0 && weight.len().is_multiple_of(d_output), "weight is [d_output, d_input]");
         assert!(bias.as_ref().is_none_or(|b| b.len() == d_output), "bias is [d_output]");
         let d_input = weight.len() / d_output;
         let weight = if is_cpu(device) && int8 && d_input > 0 {
-            Weight::Int8(Arc::new(Int8Weight::new(weight, bias, d_output)))
+            let weight = Int8Weight::new(weight, bias, d_output, if refined { Precision::Double } else { Precision::Single });
+            Weight::Int8(Arc::new(weight), Precision::Single)
         } else if is_cpu(device) {
             Weight::Cpu(Arc::new(CpuWeight { packed: Packed::new(weight, d_output), bias }))
         } else {
@@ -145,6 +148,18 @@ impl Linear {
     #[must_use]
     pub fn d_output(&self) -> usize {
         self.d_output
+    }
+
+    /// The same layer, weights shared, that keeps 16 bits of its factors where this one keeps 8, for three times the work;
+    /// `None` if it computes in floating point or was loaded without [`Target::refined`].
+    #[must_use]
+    pub fn refined(&self) -> Option<Self> {
+        match &self.weight {
+            Weight::Int8(weight, _) if weight.has_rest() => {
+                Some(Self { weight: Weight::Int8(Arc::clone(weight), Precision::Double), ..*self })
+            }
+            _ => None,
+        }
     }
 
     /// `activation(x Wᵗ + b)`.
@@ -165,11 +180,11 @@ impl Linear {
                 activation.apply_in_place(&mut out);
                 tensor_from(out, [batch, n_ctx, self.d_output], &device)
             }
-            Weight::Int8(weight) => {
+            Weight::Int8(weight, precision) => {
                 let device = x.device();
                 let x = CpuBuffer::new(x);
                 let mut out = vec![0.0; batch * n_ctx * self.d_output];
-                weight.forward(x.values(), &mut out, &Then::Activate(activation));
+                weight.forward(x.values(), &mut out, &Then::Activate(activation), *precision);
                 tensor_from(out, [batch, n_ctx, self.d_output], &device)
             }
             Weight::Device { weight, bias } => {
@@ -195,10 +210,10 @@ impl Linear {
                 weight.packed.multiply_add(x.values(), batch * n_ctx, weight.bias.as_deref(), out.values_mut());
                 out.into_tensor()
             }
-            Weight::Int8(weight) => {
+            Weight::Int8(weight, precision) => {
                 let x = CpuBuffer::new(x);
                 let mut out = CpuBuffer::new(residual);
-                weight.forward(x.values(), out.values_mut(), &Then::Add);
+                weight.forward(x.values(), out.values_mut(), &Then::Add, *precision);
                 out.into_tensor()
             }
             Weight::Device { .. } => residual + self.forward(x, Activation::None),
@@ -207,7 +222,7 @@ impl Linear {
 
     /// What a profile calls it.
     fn op(&self, n_rows: usize) -> Op {
-        let int8 = matches!(self.weight, Weight::Int8(_));
+        let int8 = matches!(self.weight, Weight::Int8(..));
         Op::new(profile::LINEAR, &[n_rows, self.d_input, self.d_output]).with_weights(self.d_input, self.d_output, int8)
     }
 }

@@ -55,7 +55,11 @@ impl Recognizer {
         let (transcriber, head) = match folder.body {
             Body::Whisper(files) => {
                 describe_whisper(&mut info, &files);
-                let head = head.map(|head| load_head(head, &files, target, &mut info)).transpose()?;
+                // A head may want to look at a clip again, more exactly; words are written of the first look.
+                let exact = Target { refined: true, ..target };
+                let head = head.map(|head| load_head(head, &files, exact, &mut info)).transpose()?;
+                let shares = head.as_ref().is_some_and(|head| head.own_encoder.is_none());
+                let target = if shares { exact } else { target };
                 let transcriber = match files.tokenizer_json {
                     Some(_) => Some(Transcriber::Whisper(load_whisper(*files, target, &mut info)?)),
                     None => None,
@@ -85,7 +89,10 @@ impl Recognizer {
                 "no calibration: the intent head's probabilities are as it gives them, accepted from 0.5 on".to_owned(),
             );
         }
-        Ok(Self { compute, transcriber, head, phrases: PhraseBook::built_in(), intents, info })
+        let mut recognizer = Self { compute, transcriber, head, second_look: None, phrases: PhraseBook::built_in(), intents, info };
+        recognizer.second_look =
+            recognizer.head.as_ref().and_then(|head| recognizer.head_encoder(head).ok()).and_then(AudioEncoder::refined);
+        Ok(recognizer)
     }
 }
 

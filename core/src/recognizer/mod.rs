@@ -45,7 +45,7 @@ use crate::language::{DEFAULT_LANGUAGE, SpeechLanguage};
 use crate::model_info::ModelInfo;
 use crate::recognition::{IntentSource, Recognition, Rejection, TimingsMs};
 use crate::weights::folder::ModelFolder;
-use crate::whisper::EncodedWindow;
+use crate::whisper::{AudioEncoder, EncodedWindow};
 pub(crate) use answer::Verdict;
 use words::{Transcriber, WhisperTranscriber, Words};
 
@@ -151,6 +151,8 @@ pub struct Recognizer {
     compute: Compute,
     transcriber: Option<Transcriber>,
     head: Option<AudioHead>,
+    /// The head's encoder with all digits, for answers that would not bear the error of the first look (8-bit integers).
+    second_look: Option<AudioEncoder>,
     phrases: &'static PhraseBook,
     intents: Vec<IntentInfo>,
     info: ModelInfo,
@@ -210,7 +212,7 @@ impl Recognizer {
         match self.begin(audio, options)? {
             Begun::Answered(answer) => Ok(*answer),
             Begun::Speech(mut clip) => {
-                let states = match clip.mel.take() {
+                let states = match self.mel_of(&mut clip) {
                     Some(mel) => {
                         let started = Instant::now();
                         let states = self.encode_for_head(vec![mel])?.pop();
@@ -231,7 +233,7 @@ impl Recognizer {
         let mels: Vec<_> = begun
             .iter_mut()
             .filter_map(|clip| match clip {
-                Ok(Begun::Speech(clip)) => clip.mel.take(),
+                Ok(Begun::Speech(clip)) => self.mel_of(clip),
                 _ => None,
             })
             .collect();
@@ -283,13 +285,19 @@ impl Recognizer {
 
     /// A clip from the encoder on: the intent from the sound, the words, and both.
     async fn finish(&self, clip: Clip<'_>, states: Option<Vec<Tensor<3>>>) -> Result<Recognition> {
-        let Clip { audio, options, language, mut timings, .. } = clip;
+        let Clip { audio, options, language, mut timings, mel } = clip;
         let (by_sound, window) = match (&self.head, states) {
             (Some(head), Some(states)) => {
                 let window = self.window_for_words(head, audio, &states).filter(|_| options.transcribe);
                 let started = Instant::now();
-                let verdict = head.judge(states).await?;
+                let mut verdict = head.judge(states).await?;
                 timings.intent += ms_since(started);
+                if let (Some(encoder), Some(mel)) = (self.second_look.as_ref().filter(|_| head.is_close(&verdict)), mel) {
+                    let started = Instant::now();
+                    let states = head.states(encoder, mel)?;
+                    timings.encoder += ms_since(started);
+                    verdict = head.judge(states).await?;
+                }
                 (Some(verdict), window)
             }
             _ => (None, None),
@@ -420,7 +428,8 @@ impl Recognizer {
     async fn logits_of(&self, audio: &Waveform, speech: &SpeechSpan) -> Result<Vec<f32>> {
         let head = self.head.as_ref().ok_or_else(|| self.cannot("it has no intent head"))?;
         let mel = self.mel_for(head, audio, speech, &mut TimingsMs::default())?;
-        let states = self.encode_for_head(vec![mel])?.pop().ok_or(Error::EmptyAudio)?;
+        let encoder = self.second_look.as_ref().map_or_else(|| self.head_encoder(head), Ok)?;
+        let states = head.states(encoder, mel)?;
         head.head.classify(states).await?.into_iter().next().map(|answer| answer.logits).ok_or(Error::EmptyAudio)
     }
 
@@ -497,16 +506,24 @@ impl Recognizer {
         Ok(Tensor::from_data(TensorData::new(mel.data, shape), &self.compute.device))
     }
 
+    /// What the intent head's encoder is to be given of a clip; kept for a second look, where there is one.
+    fn mel_of(&self, clip: &mut Clip<'_>) -> Option<Tensor<3>> {
+        if self.second_look.is_some() { clip.mel.clone() } else { clip.mel.take() }
+    }
+
+    fn head_encoder<'a>(&'a self, head: &'a AudioHead) -> Result<&'a AudioEncoder> {
+        match (&head.own_encoder, self.shared_encoder(head)) {
+            (Some(encoder), _) => Ok(encoder),
+            (None, Some(whisper)) => Ok(&whisper.model.whisper.encoder),
+            (None, None) => Err(Error::ModelNotFound { what: "the intent head's encoder".to_owned() }),
+        }
+    }
+
     /// The encoder's states that the head reads, of each window; none without a head.
     fn encode_for_head(&self, mut mels: Vec<Tensor<3>>) -> Result<Vec<Vec<Tensor<3>>>> {
         let Some(head) = self.head.as_ref().filter(|_| !mels.is_empty()) else { return Ok(Vec::new()) };
-        let encoder = match (&head.own_encoder, self.shared_encoder(head)) {
-            (Some(encoder), _) => encoder,
-            (None, Some(whisper)) => &whisper.model.whisper.encoder,
-            (None, None) => return Err(Error::ModelNotFound { what: "the intent head's encoder".to_owned() }),
-        };
-        let reads_all = head.head.needs_all_states();
-        let one = |mel| if reads_all { encoder.forward_all(mel) } else { Ok(vec![encoder.forward(mel)?]) };
+        let encoder = self.head_encoder(head)?;
+        let one = |mel| head.states(encoder, mel);
         // Cores gain nothing from larger products, but lose less by not sharing one: each takes a window of its own.
         if self.compute.name == "cpu" {
             return mels.into_par_iter().map(one).collect();
@@ -515,7 +532,7 @@ impl Recognizer {
             return mels.drain(..).map(one).collect();
         }
         let mut states = encoder.forward_all_of(mels)?;
-        if !reads_all {
+        if !head.head.needs_all_states() {
             states.iter_mut().for_each(|states| drop(states.drain(..states.len() - 1)));
         }
         Ok(states)

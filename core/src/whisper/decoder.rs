@@ -109,7 +109,7 @@ impl TextDecoder {
         checkpoint: &Checkpoint<'_>,
         target: impl Into<Target<'a>>,
     ) -> Result<Self> {
-        let target = target.into();
+        let target = Target { refined: false, ..target.into() };
         let device = target.device;
         let take = |name: &str| checkpoint.take(&format!("model.decoder.{name}"));
         let embedding = take("embed_tokens.weight")?;

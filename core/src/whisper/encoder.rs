@@ -74,6 +74,14 @@ impl AudioEncoder {
         })
     }
 
+    /// The same encoder, weights shared, with linear layers as exact as in floating point ([`Linear::refined`]); `None` if they
+    /// compute in it.
+    #[must_use]
+    pub fn refined(&self) -> Option<Self> {
+        let blocks = self.blocks.iter().map(EncoderBlock::refined).collect::<Option<_>>()?;
+        Some(Self { blocks, ..self.clone() })
+    }
+
     /// Encodes one window.
     ///
     /// # Shapes
@@ -195,12 +203,8 @@ struct EncoderBlock {
 }
 
 impl EncoderBlock {
-    /// With 8-bit integers, two things stay in floating point, a quarter of the products: the first block, whose error all
-    /// others carry on, and the projections out of attention, whose heads differ too much for one scale a row. On 1000 commands
-    /// that halves what the confidences are off by (README.md, "8-bit integers").
     fn load(config: &WhisperConfig, checkpoint: &Checkpoint<'_>, layer: usize, target: Target<'_>) -> Result<Self> {
         let (device, n_state) = (target.device, config.d_model);
-        let target = Target { int8: target.int8 && layer > 0, ..target };
         let take = |name: &str| checkpoint.take(&format!("model.encoder.layers.{layer}.{name}"));
         Ok(Self {
             attn_ln: LayerNorm::new(take("self_attn_layer_norm.weight")?, take("self_attn_layer_norm.bias")?, device),
@@ -209,12 +213,23 @@ impl EncoderBlock {
                 &take("self_attn.out_proj.weight")?,
                 Some(take("self_attn.out_proj.bias")?),
                 n_state,
-                device,
+                target,
             ),
             mlp_ln: LayerNorm::new(take("final_layer_norm.weight")?, take("final_layer_norm.bias")?, device),
             fc1: Linear::new(&take("fc1.weight")?, Some(take("fc1.bias")?), config.encoder_ffn_dim, target),
             fc2: Linear::new(&take("fc2.weight")?, Some(take("fc2.bias")?), n_state, target),
             n_head: config.encoder_attention_heads,
+        })
+    }
+
+    /// [`AudioEncoder::refined`] of one block.
+    fn refined(&self) -> Option<Self> {
+        Some(Self {
+            qkv: self.qkv.refined()?,
+            attn_out: self.attn_out.refined()?,
+            fc1: self.fc1.refined()?,
+            fc2: self.fc2.refined()?,
+            ..self.clone()
         })
     }
 

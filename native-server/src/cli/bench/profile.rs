@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::{Args, Timed, measure};
 use crate::cli::{CliError, limit_threads};
+use crate::config::available_threads;
 
 /// Runs that are not kept: memory is taken, caches are filled.
 const WARM_UPS: usize = 2;
@@ -101,7 +102,8 @@ struct EncoderLinear {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, CliError> {
-    let threads = limit_threads(args.threads)?;
+    limit_threads(args.threads)?;
+    let threads = args.threads.unwrap_or_else(available_threads);
     let recognizer = args.model.load()?;
     let compute = recognizer.compute();
     if compute.name != "cpu" {
