@@ -297,8 +297,7 @@ fn check_numbers(base: &Base, window: &str, facts: &WindowNumbers, mel: &[f32]) 
     for (at, facts) in [("first step", &facts.first_step), ("start", &facts.sot)] {
         let mut cache = model.start(&encoded, 1);
         let last = facts.prompt.len() - 1;
-        let logits =
-            block_on(model.logits(std::slice::from_ref(&facts.prompt), &mut cache, &[last])).unwrap().remove(0);
+        let logits = block_on(model.logits(std::slice::from_ref(&facts.prompt), &mut cache, &[last])).unwrap();
         let got: Vec<f32> = facts.top_ids.iter().map(|id| logits[*id]).collect();
         let n = facts.top_ids.len();
         let (got, expected) = (Array::new(&[n], got), Array::new(&[n], facts.top_logits.clone()));

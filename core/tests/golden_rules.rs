@@ -274,7 +274,7 @@ impl SpeechModel for Attention {
 
     fn start(&self, _window: &(), _batch: usize) {}
 
-    async fn logits(&self, _tokens: &[Vec<u32>], _cache: &mut (), _at: &[usize]) -> Result<Vec<Vec<f32>>> {
+    async fn logits(&self, _tokens: &[Vec<u32>], _cache: &mut (), _at: &[usize]) -> Result<Vec<f32>> {
         Ok(Vec::new())
     }
 

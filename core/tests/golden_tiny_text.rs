@@ -88,7 +88,7 @@ impl Tiny {
     /// The unfiltered logits after a whole text, read from its start.
     fn logits_after(&self, window: &EncodedWindow, text: &[u32]) -> Vec<f32> {
         let mut cache = self.loaded.model.start(window, 1);
-        block_on(self.loaded.model.logits(&[text.to_vec()], &mut cache, &[text.len() - 1])).unwrap().remove(0)
+        block_on(self.loaded.model.logits(&[text.to_vec()], &mut cache, &[text.len() - 1])).unwrap()
     }
 }
 
@@ -110,8 +110,7 @@ fn greedy_sequences_are_the_references() {
             let (window, filters) = (tiny.window(case.item), tiny.filters(case.timestamps));
             let mut cache = model.start(&window, 1);
             let last = case.prompt.len() - 1;
-            let mut logits =
-                block_on(model.logits(std::slice::from_ref(&case.prompt), &mut cache, &[last])).unwrap().remove(0);
+            let mut logits = block_on(model.logits(std::slice::from_ref(&case.prompt), &mut cache, &[last])).unwrap();
             let (mut tokens, mut sum_logprob) = (Vec::new(), 0.0);
             loop {
                 filters.apply(&mut logits, &tokens);
@@ -121,7 +120,7 @@ fn greedy_sequences_are_the_references() {
                 if token as u32 == tiny.eot() || case.prompt.len() + tokens.len() == N_TEXT_CTX {
                     break;
                 }
-                logits = block_on(model.logits(&[vec![token as u32]], &mut cache, &[0])).unwrap().remove(0);
+                logits = block_on(model.logits(&[vec![token as u32]], &mut cache, &[0])).unwrap();
             }
             let about = format!("{name}, item {}, timestamps {}", case.item, case.timestamps);
             assert_eq!(tokens, case.tokens, "{about}");
@@ -323,8 +322,7 @@ fn one_beam_is_greedy() {
             let start = || {
                 let mut cache = model.start(&window, 1);
                 let last = case.prompt.len() - 1;
-                let first =
-                    block_on(model.logits(std::slice::from_ref(&case.prompt), &mut cache, &[last])).unwrap().remove(0);
+                let first = block_on(model.logits(std::slice::from_ref(&case.prompt), &mut cache, &[last])).unwrap();
                 (cache, first)
             };
             let (mut cache, first) = start();

@@ -4,9 +4,10 @@
 //! `MaximumLikelihoodRanker` without length penalty: the best of the finished texts has the highest
 //! log-probability a token.
 
+use super::SpeechModel;
 use super::filters::LogitFilters;
 use super::greedy::{Sampled, check_finite};
-use super::{SpeechModel, log_sum_exp};
+use super::scan::{log_sum_exp_below, top};
 use crate::error::Result;
 
 /// Searches with `beam_size` texts; see [`super::greedy::sample`] for the arguments.
@@ -24,15 +25,17 @@ pub async fn search<M: SpeechModel>(
 ) -> Result<Sampled> {
     let mut finished: Vec<Sampled> = Vec::new();
     let mut beams = vec![Sampled::default()];
-    let mut logits = vec![first];
+    let mut logits = first; // [beams.len(), n_vocab]
     for _ in 0..=max_tokens {
+        check_finite(&logits)?;
+        let n_vocab = (logits.len() / beams.len()).max(1);
         // Every beam's best continuations, one more than beams: one of them may be the end.
         let mut candidates: Vec<(f32, usize, u32)> = Vec::new();
-        for (i, (beam, logits)) in beams.iter().zip(&mut logits).enumerate() {
-            check_finite(logits)?;
+        for (i, (beam, logits)) in beams.iter().zip(logits.chunks_exact_mut(n_vocab)).enumerate() {
             filters.apply(logits, &beam.tokens);
-            let total = log_sum_exp(logits);
-            for token in top(logits, beam_size + 1) {
+            let best = top(logits, beam_size + 1);
+            let total = log_sum_exp_below(logits, best.first().map_or(f32::NEG_INFINITY, |token| logits[*token]));
+            for token in best {
                 candidates.push((beam.sum_logprob + logits[token] - total, i, token as u32));
             }
         }
@@ -75,16 +78,4 @@ pub async fn search<M: SpeechModel>(
     }
     let score = |s: &Sampled| s.sum_logprob / s.tokens.len().max(1) as f32;
     Ok(finished.into_iter().max_by(|a, b| score(a).total_cmp(&score(b))).unwrap_or_default())
-}
-
-/// Indices of the `n` largest values, largest first.
-fn top(values: &[f32], n: usize) -> Vec<usize> {
-    let mut indices: Vec<usize> = (0..values.len()).collect();
-    let n = n.min(values.len());
-    if n < values.len() {
-        indices.select_nth_unstable_by(n, |a, b| values[*b].total_cmp(&values[*a]));
-        indices.truncate(n);
-    }
-    indices.sort_by(|a, b| values[*b].total_cmp(&values[*a]));
-    indices
 }

@@ -3,7 +3,7 @@
 //! Follows `openai/whisper` `decoding.py` `SuppressBlank`, `SuppressTokens` and `ApplyTimestampRules`;
 //! the same rules as `transformers` `WhisperTimeStampLogitsProcessor`.
 
-use super::log_sum_exp;
+use super::scan::{largest, log_sum_exp};
 use crate::tokenizer::SpecialTokens;
 
 /// The filters of one decoding, applied in one go.
@@ -68,11 +68,9 @@ impl TimestampRules {
                 logits[begin.saturating_add(index).saturating_add(1).min(n_vocab)..].fill(f32::NEG_INFINITY);
             }
         }
-        // If all timestamps together are likelier than any one word, it is a timestamp.
-        let total = log_sum_exp(logits);
-        let timestamps = log_sum_exp(&logits[begin..]) - total;
-        let best_word = logits[..begin].iter().copied().fold(f32::NEG_INFINITY, f32::max) - total;
-        if timestamps > best_word {
+        // If all timestamps together are likelier than any one word, it is a timestamp. The sum over all tokens, which
+        // would make probabilities of the two, is the same for both.
+        if log_sum_exp(&logits[begin..]) > largest(&logits[..begin]) {
             logits[..begin].fill(f32::NEG_INFINITY);
         }
     }
@@ -99,6 +97,8 @@ impl LogitFilters {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Words 0..6, eot 6, no_timestamps 7, timestamps 8..16.
@@ -132,6 +132,33 @@ mod tests {
     fn likely_timestamps_win_over_each_single_word() {
         let flat = [0.0; 16]; // six timestamps left against words one by one
         assert_eq!(allowed(&[9, 1], flat), [10, 11, 12, 13, 14, 15]);
+    }
+
+    proptest! {
+        /// The last rule as the reference has it, by probabilities over all that the others allow.
+        #[test]
+        fn the_mass_of_timestamps_decides(
+            seed: u64, n_words in 1usize..3000, n_times in 1usize..1600, louder in -12.0f32..12.0,
+        ) {
+            let (eot, begin) = (n_words as u32, n_words + 2);
+            let rules =
+                TimestampRules { timestamp_begin: eot + 2, no_timestamps: eot + 1, eot, max_initial_index: None };
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut before: Vec<f32> = (0..begin + n_times).map(|_| rng.f32() * 6.0 - 3.0).collect();
+            before[begin..].iter_mut().for_each(|l| *l += louder);
+            let mut after = before.clone();
+            rules.apply(&mut after, &[0]);
+
+            let weights: Vec<f64> = before.iter().map(|l| f64::from(*l).exp()).collect();
+            let total: f64 = weights.iter().sum::<f64>() - weights[n_words + 1];
+            let timestamps = weights[begin..].iter().sum::<f64>() / total;
+            let best_word = weights[..=n_words].iter().copied().fold(0.0, f64::max) / total;
+            prop_assume!((timestamps / best_word).ln().abs() > 1e-4);
+            let words_are_left = after[..=n_words].iter().all(|l| l.is_finite());
+            let words_are_forbidden = after[..begin].iter().all(|l| *l == f32::NEG_INFINITY);
+            prop_assert_eq!((words_are_left, words_are_forbidden), (timestamps < best_word, timestamps > best_word));
+            prop_assert_eq!(&after[begin..], &before[begin..]);
+        }
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! From an encoded window to words: one piece of async code over a small trait, for every device.
 //!
 //! Follows `openai/whisper` `decoding.py` and `transcribe.py` (v20240930): inference ([`SpeechModel`]),
-//! logit filters ([`filters`]), token choice ([`greedy`], [`beam`]), one window with its fallbacks
-//! ([`window`]), and long audio by windows ([`transcribe`]) with segments ([`timestamps`]) and words
-//! ([`word_timing`]). Read in that order. A CTC model has no decoder to ask: [`ctc`] reads its words from the classes of
-//! each frame.
+//! logit filters ([`filters`]), token choice ([`greedy`], [`beam`]; `scan` has the passes over logits that they share), one
+//! window with its fallbacks ([`window`]), and long audio by windows ([`transcribe`]) with segments ([`timestamps`]) and
+//! words ([`word_timing`]). Read in that order. A CTC model has no decoder to ask: [`ctc`] reads its words from the
+//! classes of each frame.
 //!
 //! Deviations: a clip of one window is padded as a waveform, as `transformers` does, not as a spectrogram;
 //! the number of tokens can be bounded by the clip's length.
@@ -14,16 +14,15 @@ pub mod ctc;
 mod ctc_beam;
 pub mod filters;
 pub mod greedy;
+mod scan;
 pub mod timestamps;
 pub mod transcribe;
 pub mod window;
 pub mod word_timing;
 
-use rten_simd::SimdOp;
-use rten_vecmath::SumExpSub;
-
 use crate::error::Result;
 pub use crate::tokenizer::SpeechTask;
+pub(crate) use scan::log_sum_exp;
 pub use transcribe::{OnSegments, Segment, TranscribeOptions, Transcript, go_on, transcribe, transcribe_in_pieces};
 pub use window::{DecodeOptions, DecodeResult, decode_window};
 pub use word_timing::Word;
@@ -47,8 +46,8 @@ pub trait SpeechModel {
     fn start(&self, window: &Self::Window, batch: usize) -> Self::Cache;
 
     /// Takes new tokens in, every beam as many, and gives the logits at the wanted ones of them:
-    /// `[batch * at.len()]` rows of `n_vocab`.
-    async fn logits(&self, tokens: &[Vec<u32>], cache: &mut Self::Cache, at: &[usize]) -> Result<Vec<Vec<f32>>>;
+    /// `[batch, at.len(), n_vocab]` row-major, as the product left them.
+    async fn logits(&self, tokens: &[Vec<u32>], cache: &mut Self::Cache, at: &[usize]) -> Result<Vec<f32>>;
 
     /// Makes beam `i` continue what beam `source[i]` was.
     fn reorder(&self, cache: &mut Self::Cache, source: &[usize]);
@@ -56,18 +55,4 @@ pub trait SpeechModel {
     /// Attention of the heads that follow time, each `[n_tokens, n_audio_ctx]` row-major; empty if the
     /// model names none.
     async fn alignment(&self, window: &Self::Window, tokens: &[u32]) -> Result<Vec<Vec<f32>>>;
-}
-
-/// `log(sum(exp(x)))`, without overflow.
-pub(crate) fn log_sum_exp(values: &[f32]) -> f32 {
-    let max = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    if max == f32::NEG_INFINITY {
-        return max;
-    }
-    max + SumExpSub::new(values, max).dispatch().ln()
-}
-
-/// Index of the largest value, the first of equals; NaN is never it.
-pub(crate) fn argmax(values: &[f32]) -> usize {
-    values.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (i, v)| if *v > best.1 { (i, *v) } else { best }).0
 }

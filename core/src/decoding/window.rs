@@ -160,7 +160,7 @@ pub async fn language_probabilities<M: SpeechModel>(
 ) -> Result<Vec<(String, u32, f32)>> {
     let special = tokenizer.special();
     let mut cache = model.start(window, 1);
-    let logits = model.logits(&[vec![special.sot]], &mut cache, &[0]).await?.pop().unwrap_or_default();
+    let logits = model.logits(&[vec![special.sot]], &mut cache, &[0]).await?;
     let of_languages: Vec<f32> =
         special.languages.iter().map(|(_, t)| logits.get(*t as usize).copied().unwrap_or(f32::NEG_INFINITY)).collect();
     let total = log_sum_exp(&of_languages);
@@ -194,8 +194,8 @@ async fn decode_once<M: SpeechModel>(
 
     let mut cache = model.start(window, 1);
     let last = start.len() - 1;
-    let mut rows = model.logits(&[start], &mut cache, &[sot_index, last]).await?;
-    let (first, at_sot) = (rows.pop().unwrap_or_default(), rows.pop().unwrap_or_default());
+    let mut at_sot = model.logits(&[start], &mut cache, &[sot_index, last]).await?; // [1, 2, n_vocab]
+    let first = at_sot.split_off(at_sot.len() / 2);
     greedy::check_finite(&first)?;
     let no_speech_prob =
         special.no_speech.and_then(|t| at_sot.get(t as usize).map(|l| (l - log_sum_exp(&at_sot)).exp())).unwrap_or(0.0);

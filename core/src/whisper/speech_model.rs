@@ -71,7 +71,7 @@ impl SpeechModel for WhisperOnDevice {
         self.whisper.decoder.restart(&window.cross, batch)
     }
 
-    async fn logits(&self, tokens: &[Vec<u32>], cache: &mut DecoderCache, at: &[usize]) -> Result<Vec<Vec<f32>>> {
+    async fn logits(&self, tokens: &[Vec<u32>], cache: &mut DecoderCache, at: &[usize]) -> Result<Vec<f32>> {
         let states = self.whisper.decoder.forward(tokens, cache)?;
         let [batch, n_new, _] = states.dims();
         let wanted = if at.iter().copied().eq(0..n_new) {
@@ -81,9 +81,7 @@ impl SpeechModel for WhisperOnDevice {
             Tensor::cat(rows, 1) // [batch, at.len(), n_state]
         };
         let logits = self.whisper.decoder.logits(wanted); // [batch, at.len(), n_vocab]
-        let n_vocab = self.whisper.config.vocab_size;
-        let values = kernels::read(logits, "decoder").await?;
-        Ok(if batch * at.len() == 1 { vec![values] } else { values.chunks(n_vocab).map(<[f32]>::to_vec).collect() })
+        kernels::read(logits, "decoder").await
     }
 
     fn reorder(&self, cache: &mut DecoderCache, source: &[usize]) {
