@@ -119,6 +119,29 @@ impl Int8Weight {
         }
     }
 
+    /// Adds `then(activation(self(x)))` to `out`; in blocks of rows, each of which is small enough to stay in cache.
+    pub(super) fn forward_through(
+        &self,
+        activation: Activation,
+        then: &Self,
+        x: &[f32],
+        out: &mut [f32],
+        precision: Precision,
+    ) {
+        let (d_hidden, d_output) = (self.whole.scales.len(), then.whole.scales.len());
+        let rows = rows_per_task(x.len() / self.d_input, rayon::current_num_threads());
+        let block = |(out, x): (&mut [f32], &[f32])| {
+            let mut hidden = vec![0.0; x.len() / self.d_input * d_hidden];
+            self.rows(x, &mut hidden, &Then::Activate(activation), precision);
+            then.rows(&hidden, out, &Then::Add, precision);
+        };
+        if x.len() <= rows * self.d_input {
+            block((out, x));
+        } else {
+            out.par_chunks_mut(rows * d_output).zip(x.par_chunks(rows * self.d_input)).for_each(block);
+        }
+    }
+
     /// A block of rows: rounded, multiplied, and brought back.
     fn rows(&self, x: &[f32], out: &mut [f32], then: &Then, precision: Precision) {
         let whole = Rounded::new(x, self.d_input);

@@ -220,6 +220,31 @@ impl Linear {
         }
     }
 
+    /// `residual + second(activation(self(x)))`, the two layers of an MLP. In 8-bit integers each block of rows goes through both
+    /// while it is in cache, so that what stands between them is never written out.
+    ///
+    /// # Shapes
+    /// - residual, x, result: `[batch, n_ctx, d_input]`
+    ///
+    /// # Panics
+    /// If `second` does not lead back to `d_input`.
+    #[must_use]
+    pub fn mlp(&self, activation: Activation, second: &Self, residual: Tensor<3>, x: Tensor<3>) -> Tensor<3> {
+        let (Weight::Int8(first, precision), Weight::Int8(then, _)) = (&self.weight, &second.weight) else {
+            return second.forward_add(residual, self.forward(x, activation));
+        };
+        let [batch, n_ctx, d_input] = x.dims();
+        assert_eq!((d_input, second.d_output), (self.d_input, d_input), "an MLP leads back to its input");
+        assert_eq!(self.d_output, second.d_input, "the second layer takes what the first gives");
+        let n_products = 2 * self.d_output; // both layers have as many weights
+        let op = || Op::new(profile::MLP, &[batch * n_ctx, d_input, n_products]).with_weights(d_input, self.d_output, true);
+        let _timer = profile::op(op);
+        let x = CpuBuffer::new(x);
+        let mut out = CpuBuffer::new(residual);
+        first.forward_through(activation, then, x.values(), out.values_mut(), *precision);
+        out.into_tensor()
+    }
+
     /// What a profile calls it.
     fn op(&self, n_rows: usize) -> Op {
         let int8 = matches!(self.weight, Weight::Int8(..));

@@ -28,6 +28,8 @@ pub const OTHER: &str = "other";
 
 /// The kernel of linear layers.
 pub const LINEAR: &str = "linear";
+/// The kernel of two linear layers at once, the shape being that of the first.
+pub const MLP: &str = "mlp";
 
 static TAKEN: AtomicBool = AtomicBool::new(false);
 static TABLE: Mutex<Profile> = Mutex::new(Profile { stages: Vec::new(), ops: Vec::new() });

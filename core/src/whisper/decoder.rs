@@ -333,7 +333,7 @@ impl DecoderBlock {
     /// From the cross-attention on.
     fn after_query(&self, (x, query): (Tensor<3>, Tensor<3>), cache: &LayerCache) -> Tensor<3> {
         let x = self.cross_out.forward_add(x, cache.cross.attend(query));
-        let hidden = self.fc1.forward(self.mlp_ln.forward(x.clone()), Activation::Gelu);
-        self.fc2.forward_add(x, hidden)
+        let normalised = self.mlp_ln.forward(x.clone());
+        self.fc1.mlp(Activation::Gelu, &self.fc2, x, normalised)
     }
 }

@@ -242,8 +242,8 @@ impl EncoderBlock {
     fn forward_with(&self, x: Tensor<3>, attention: impl FnOnce(Tensor<3>) -> Tensor<3>) -> Tensor<3> {
         let qkv = self.qkv.forward(self.attn_ln.forward(x.clone()), Activation::None);
         let x = self.attn_out.forward_add(x, attention(qkv));
-        let hidden = self.fc1.forward(self.mlp_ln.forward(x.clone()), Activation::Gelu);
-        self.fc2.forward_add(x, hidden)
+        let normalised = self.mlp_ln.forward(x.clone());
+        self.fc1.mlp(Activation::Gelu, &self.fc2, x, normalised)
     }
 }
 
