@@ -30,6 +30,8 @@ pub struct TextDecoder {
     n_state: usize,
     n_vocab: usize,
     n_head: usize,
+    /// Keys and values of an encoding in half precision: for int8 models, which 8 bits have cost more than 11 do.
+    half_cross_kv: bool,
     device: Device,
 }
 
@@ -129,6 +131,7 @@ impl TextDecoder {
             n_state: config.d_model,
             n_vocab: config.vocab_size,
             n_head: config.decoder_attention_heads,
+            half_cross_kv: target.int8,
             device: device.clone(),
         })
     }
@@ -149,9 +152,12 @@ impl TextDecoder {
         let layers = self
             .blocks
             .iter()
-            .map(|block| LayerCache {
-                own: self.own_cache(batch),
-                cross: Arc::new(CrossKv::new(block.cross_kv.forward(encoding.clone(), Activation::None), self.n_head)),
+            .map(|block| {
+                let kv = block.cross_kv.forward(encoding.clone(), Activation::None);
+                LayerCache {
+                    own: self.own_cache(batch),
+                    cross: Arc::new(CrossKv::new(kv, self.n_head, self.half_cross_kv)),
+                }
             })
             .collect();
         DecoderCache { layers, len: 0, batch }
