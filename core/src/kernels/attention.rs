@@ -286,6 +286,12 @@ impl CrossKv {
         }
     }
 
+    /// Whether it has keys in half precision.
+    #[cfg(test)]
+    pub(crate) fn is_half(&self) -> bool {
+        matches!(&self.kind, CrossKind::Cpu(heads) if heads.iter().any(|head| matches!(head.keys, Packed::Half(_))))
+    }
+
     /// The attention weights themselves, for word times.
     ///
     /// # Shapes

@@ -343,3 +343,32 @@ impl DecoderBlock {
         self.fc2.forward_add(x, hidden)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::weights::folder::ModelFolder;
+    use crate::whisper::Whisper;
+
+    /// Models in f32 are the reference: what they keep of the sound is not rounded.
+    #[test]
+    fn keys_are_in_half_precision_where_weights_are_in_8_bits() {
+        let device = Device::flex();
+        let zeros = |shape: [usize; 3]| {
+            Tensor::<3>::from_data(TensorData::new(vec![0.0f32; shape.iter().product()], shape), &device)
+        };
+        let machine_has_it = CrossKv::new(zeros([1, 3, 16]), 2, true).is_half();
+        for int8 in [false, true] {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/tiny-multilingual");
+            let files = ModelFolder::open(&path).unwrap().into_whisper().unwrap();
+            let target = Target { int8, ..Target::from(&device) };
+            let decoder = Whisper::load(files.config, &*files.weights, target).unwrap().decoder;
+            let cache = decoder.start(&zeros([1, 5, decoder.n_state]), 1);
+            assert!(!cache.layers.is_empty());
+            for layer in &cache.layers {
+                assert_eq!(layer.cross.is_half(), int8 && machine_has_it);
+            }
+        }
+    }
+}
