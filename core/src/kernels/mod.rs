@@ -6,7 +6,7 @@
 //! leaves a head's block. On every other device the same functions are a few ordinary Burn
 //! operations, which is also what the tests here hold the CPU path against.
 //!
-//! Read in this order: [`linear`], [`int8`], [`layer_norm`], [`attention`], [`cpu`]; [`profile`] and [`peak`] measure them.
+//! Read in this order: [`linear`], [`int8`], [`layer_norm`], [`attention`], `half_matrix`, [`cpu`]; [`profile`] and [`peak`] measure them.
 //! What was measured, and what did not pay, is in ARCHITECTURE.md.
 
 pub mod attention;
@@ -17,6 +17,7 @@ mod cpu;
 mod f32_rten;
 #[cfg(any(test, target_arch = "wasm32"))]
 mod f32_tiles;
+mod half_matrix;
 mod int8;
 #[cfg(any(test, target_arch = "wasm32"))]
 mod int8_pairs;

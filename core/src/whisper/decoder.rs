@@ -30,6 +30,8 @@ pub struct TextDecoder {
     n_state: usize,
     n_vocab: usize,
     n_head: usize,
+    /// Keys and values of an encoding in half precision: for int8 models, which 8 bits have cost more than 11 do.
+    half_cross_kv: bool,
     device: Device,
 }
 
@@ -129,6 +131,7 @@ impl TextDecoder {
             n_state: config.d_model,
             n_vocab: config.vocab_size,
             n_head: config.decoder_attention_heads,
+            half_cross_kv: target.int8,
             device: device.clone(),
         })
     }
@@ -149,9 +152,12 @@ impl TextDecoder {
         let layers = self
             .blocks
             .iter()
-            .map(|block| LayerCache {
-                own: self.own_cache(batch),
-                cross: Arc::new(CrossKv::new(block.cross_kv.forward(encoding.clone(), Activation::None), self.n_head)),
+            .map(|block| {
+                let kv = block.cross_kv.forward(encoding.clone(), Activation::None);
+                LayerCache {
+                    own: self.own_cache(batch),
+                    cross: Arc::new(CrossKv::new(kv, self.n_head, self.half_cross_kv)),
+                }
             })
             .collect();
         DecoderCache { layers, len: 0, batch }
@@ -335,5 +341,34 @@ impl DecoderBlock {
         let x = self.cross_out.forward_add(x, cache.cross.attend(query));
         let normalised = self.mlp_ln.forward(x.clone());
         self.fc1.mlp(Activation::Gelu, &self.fc2, x, normalised)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::weights::folder::ModelFolder;
+    use crate::whisper::Whisper;
+
+    /// Models in f32 are the reference: what they keep of the sound is not rounded.
+    #[test]
+    fn keys_are_in_half_precision_where_weights_are_in_8_bits() {
+        let device = Device::flex();
+        let zeros = |shape: [usize; 3]| {
+            Tensor::<3>::from_data(TensorData::new(vec![0.0f32; shape.iter().product()], shape), &device)
+        };
+        let machine_has_it = CrossKv::new(zeros([1, 3, 16]), 2, true).is_half();
+        for int8 in [false, true] {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/tiny-multilingual");
+            let files = ModelFolder::open(&path).unwrap().into_whisper().unwrap();
+            let target = Target { int8, ..Target::from(&device) };
+            let decoder = Whisper::load(files.config, &*files.weights, target).unwrap().decoder;
+            let cache = decoder.start(&zeros([1, 5, decoder.n_state]), 1);
+            assert!(!cache.layers.is_empty());
+            for layer in &cache.layers {
+                assert_eq!(layer.cross.is_half(), int8 && machine_has_it);
+            }
+        }
     }
 }
