@@ -29,6 +29,7 @@ use uuid::Uuid;
 use crate::config::{ServerConfig, duration};
 use crate::engine::{CheckOptions, Engine, MemoryProbe};
 use crate::error::ApiError;
+use crate::memory;
 use crate::model_choice::ModelChoice;
 use crate::model_loading::{LoadFailure, Loader, Loads, LoadsNow, load};
 use crate::queue::{Admission, BatchLimits, Lane, NoRoom, Queue};
@@ -39,6 +40,9 @@ const UNHEALTHY_AFTER: u64 = 3;
 const RETRY_AFTER_S: std::ops::RangeInclusive<u64> = 1..=120;
 /// Seconds of audio that share a pass: a clip of half a minute does not make nine others wait for it.
 const MAX_BATCH_AUDIO_S: usize = 30;
+/// After so long without a job a lane gives the memory of its last ones back. Fetching it again costs the next job a few
+/// milliseconds, so not between the commands of one customer.
+const QUIET: Duration = Duration::from_secs(2);
 /// Weight of the newest job in the running mean of the model's time.
 const MEAN_WEIGHT: f64 = 0.2;
 
@@ -407,6 +411,8 @@ fn put_in_place(shared: &Shared, choice: ModelChoice) -> Replaced {
             }
             let model = Arc::new(model);
             shared.put(Arc::clone(&model));
+            // The model before, unless somebody still works for it, and what loading needed.
+            memory::give_back();
             Ok(model)
         }
         Err(failure) => {
@@ -430,7 +436,12 @@ fn pool(threads: usize, lane: &'static str) -> Result<ThreadPool, rayon::ThreadP
 
 /// Does a lane's work until the queue is closed and the lane empty.
 fn run_lane(shared: &Shared, pool: &ThreadPool, lane: Lane, limits: BatchLimits) {
-    while let Some(taken) = shared.queue.pop(lane, limits) {
+    loop {
+        // Before the first job, what loading needed.
+        if shared.queue.stays_empty(lane, QUIET) {
+            memory::give_back_of(pool);
+        }
+        let Some(taken) = shared.queue.pop(lane, limits) else { return };
         let n_jobs = taken.len() as u64;
         shared.at_work.fetch_add(n_jobs, Ordering::Relaxed);
         // The audio's room is free again only after the work.

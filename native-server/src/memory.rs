@@ -1,8 +1,9 @@
 //! Whether a model fits into this machine's memory, asked before it is loaded: the alternative is a process that the
-//! system kills without a word. And what the process has taken.
+//! system kills without a word. And what the process has taken, and what it gives back.
 
 use okyeame_core::weights::folder::ModelFolder;
 use okyeame_core::{Error, Result};
+use rayon::ThreadPool;
 use sysinfo::{MemoryRefreshKind, ProcessRefreshKind, ProcessesToUpdate, System};
 
 /// Loading takes at most this many times the loaded weights: `core/tests/memory.rs`.
@@ -44,6 +45,36 @@ pub(crate) fn resident() -> Option<u64> {
     let what = ProcessRefreshKind::nothing().with_memory().without_tasks();
     system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), false, what);
     system.process(pid).map(sysinfo::Process::memory).filter(|bytes| *bytes > 0)
+}
+
+/// Gives the system what is free. The allocator keeps freed memory for the next tensor and looks whether its time is over only
+/// while it is being asked for more: a server that has nothing to do would keep what the last transcript needed.
+///
+/// Pages that a thread holds for itself are not among it: see [`give_back_of`]. Nothing, where the allocator is another (the
+/// library's tests).
+#[allow(unsafe_code)]
+pub(crate) fn give_back() {
+    // SAFETY: looks for memory that nobody holds, of this thread and of no thread; any thread may at any time.
+    unsafe { libmimalloc_sys::mi_collect(true) };
+}
+
+/// As [`give_back`], and what the threads of `pool`, which has nothing to do, hold for themselves.
+pub(crate) fn give_back_of(pool: &ThreadPool) {
+    pool.broadcast(|_| give_back());
+    // Once more: while one of them returns pages to the system, it passes over what another has just let go.
+    give_back();
+}
+
+/// Pages of 4 KiB from now on. The allocator asks for huge ones, of which a touched byte takes 2 MiB, and the system makes
+/// more of them by itself, out of pages that were given back; no command and no transcript is faster for them.
+///
+/// Where the environment says something (`MIMALLOC_ALLOW_THP`), that stays.
+#[cfg(target_os = "linux")]
+pub(crate) fn no_huge_pages() {
+    if std::env::var_os("MIMALLOC_ALLOW_THP").is_none() {
+        // A kernel that does not know the call keeps its pages as they are.
+        let _ = rustix::thread::disable_transparent_huge_pages(true);
+    }
 }
 
 #[cfg(test)]

@@ -184,6 +184,13 @@ impl<T> Queue<T> {
         Some(Place { queue: Arc::clone(self), lane, id })
     }
 
+    /// Waits for a job of a lane, at most so long; blocks the thread. Whether none came, and the queue is still open.
+    pub(crate) fn stays_empty(&self, lane: Lane, wait: Duration) -> bool {
+        let waits = |state: &mut State<T>| state.lanes[lane as usize].is_empty() && !state.closed;
+        let waited = self.arrived.wait_timeout_while(self.lock(), wait, waits);
+        waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
     /// Waits for the next jobs of a lane, at least one; blocks the thread. `None` when the queue is closed and the lane empty.
     pub(crate) fn pop(&self, lane: Lane, limits: BatchLimits) -> Option<Vec<Taken<T>>> {
         let is_empty = |state: &State<T>| state.lanes[lane as usize].is_empty();
@@ -332,6 +339,19 @@ mod tests {
         let patient = BatchLimits { max_jobs: 2, max_audio_s: 30, wait: Duration::from_secs(20) };
         assert!(queue.pop(Lane::Commands, patient).is_none());
         assert!(queue.pop(Lane::Words, BatchLimits::ONE).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_lane_stays_empty_until_it_has_a_job_or_is_closed() {
+        let (queue, moment, long) = (Arc::new(Queue::new(4, 100.0)), Duration::from_millis(5), Duration::from_secs(60));
+        assert!(queue.stays_empty(Lane::Commands, moment));
+        let job = push(&queue, 1).await.unwrap();
+        assert!(!queue.stays_empty(Lane::Commands, long));
+        assert!(queue.stays_empty(Lane::Words, moment), "the other lane's job is none");
+        drop(job);
+        assert!(queue.stays_empty(Lane::Commands, moment));
+        queue.close();
+        assert!(!queue.stays_empty(Lane::Commands, long));
     }
 
     #[tokio::test]

@@ -18,6 +18,8 @@ use crate::cli::{CliError, ComputeArgs, ModelArgs, load_engine, thread_count};
 use crate::config::{ServerConfig, available_threads};
 use crate::connections;
 use crate::logging;
+#[cfg(target_os = "linux")]
+use crate::memory;
 use crate::routes::app;
 use crate::shared_cache::CacheUrl;
 use crate::state::Server;
@@ -195,6 +197,8 @@ fn token_secret(file: &Path) -> Result<TokenSecret, CliError> {
 }
 
 pub(crate) fn run(args: Args) -> Result<ExitCode, CliError> {
+    #[cfg(target_os = "linux")]
+    memory::no_huge_pages();
     let _log = logging::init(Path::new("logs"), args.log_json);
     // Not for rayon's own pool, which a server never starts: `inference_worker` has the pools.
     let threads = args.threads.unwrap_or_else(available_threads);
