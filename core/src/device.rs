@@ -12,7 +12,7 @@ use std::str::FromStr;
 use burn::tensor::{Device, FloatDType};
 
 use crate::error::{Error, Result};
-use crate::kernels::Target;
+use crate::kernels::{self, Target};
 
 /// Which device is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,7 +51,8 @@ impl FromStr for DeviceChoice {
 /// Which number type is wanted for weights and activations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DtypeChoice {
-    /// f32 on every device: half precision on a GPU is there to be asked for, and was not measured yet.
+    /// On a CPU `int8`, or f32 where 8-bit sums may overflow (x86 without VNNI), which takes weights of 7 bits; on a GPU f32:
+    /// half precision is there to be asked for, and was not measured yet.
     #[default]
     Auto,
     /// IEEE single.
@@ -228,6 +229,10 @@ pub fn is_built_in(device: &str) -> bool {
 /// Gives the device its number type. Burn takes that once for each device of a process.
 fn configure(mut device: Device, name: &'static str, dtype: DtypeChoice, reason: String) -> Result<Compute> {
     let unavailable = |reason: String| Error::DeviceUnavailable { device: name, reason };
+    let dtype = match dtype {
+        DtypeChoice::Auto if name == "cpu" && kernels::has_exact_int8_sums() => DtypeChoice::Int8,
+        _ => dtype,
+    };
     let chosen = Compute { device: device.clone(), name, dtype: dtype.name(), reason };
     if name == "cpu" {
         return if dtype.float() == FloatDType::F32 {
@@ -365,7 +370,8 @@ mod tests {
     #[test]
     fn an_empty_cuda_visible_devices_forces_the_cpu() {
         let chosen = Compute::choose(DeviceChoice::Auto, DtypeChoice::Auto, Some("")).unwrap();
-        assert_eq!((chosen.name, chosen.dtype), ("cpu", "f32"));
+        let dtype = if kernels::has_exact_int8_sums() { "int8" } else { "f32" };
+        assert_eq!((chosen.name, chosen.dtype), ("cpu", dtype));
         assert!(chosen.reason.contains("CUDA_VISIBLE_DEVICES"), "{}", chosen.reason);
         for device in [DeviceChoice::Cuda, DeviceChoice::Wgpu, DeviceChoice::Vulkan] {
             let error = Compute::choose(device, DtypeChoice::Auto, Some(" ")).unwrap_err();
@@ -374,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cpu_computes_in_f32_only_and_says_so() {
+    fn the_cpu_computes_in_f32_and_int8_and_says_so() {
         assert!(Compute::choose(DeviceChoice::Cpu, DtypeChoice::F32, None).is_ok());
         let error = Compute::choose(DeviceChoice::Cpu, DtypeChoice::F16, None).unwrap_err();
         assert_eq!(error.code(), "device_unavailable");

@@ -258,17 +258,10 @@ fn an_engine_that_computes_something_else_is_found_out() {
     {
         assert_eq!(check.hold(answer).unwrap_err().code(), "device_failed", "{answer:?}");
     }
-    // 8-bit integers may be farther off; what is no answer to this sound is none from them either.
-    let check = check.for_int8();
-    for answer in [[0.75, 0.25], [0.4, 0.6]] {
-        assert!(check.hold(&answer).is_ok(), "{answer:?}");
-    }
-    for answer in [&[][..], &[0.7], &[0.3, 0.7], &[f32::NAN, 0.3], &[0.0, 0.0]] {
-        assert_eq!(check.hold(answer).unwrap_err().code(), "device_failed", "{answer:?}");
-    }
 }
 
-/// An engine that multiplies in 8-bit integers passes the check that the bundle has, which was made in f32.
+/// An engine that multiplies in 8-bit integers passes the check that the bundle has, which was made in f32: it is asked with all
+/// its digits.
 #[test]
 fn integers_pass_the_check_of_every_delivery() {
     for dtype in Delivery::ALL {
@@ -282,7 +275,7 @@ fn integers_pass_the_check_of_every_delivery() {
         assert_eq!(int8.info().dtype, "int8");
         let check = Check { probabilities: block_on(float.probe()).unwrap(), tolerance: 0.02 };
         let answer = block_on(int8.probe()).unwrap();
-        check.for_int8().hold(&answer).unwrap();
+        check.hold(&answer).unwrap();
         assert_ne!(answer, check.probabilities, "{}: nothing was rounded", dtype.name());
         let heard = |model: &Recognizer| {
             let answer = block_on(model.recognize(&clip("tw_cart"), &RecognizeOptions::default())).unwrap();

@@ -116,8 +116,7 @@ pub(crate) fn load(bundle: &WebBundle, words: bool, compute: Compute) -> Result<
     Ok(Started { recognizer, compute })
 }
 
-/// What a weight takes, roughly: of int8 a byte, but convolutions, positions, the encoder's first block and whatever else stays
-/// f32 are a quarter of an encoder.
+/// What a weight takes, roughly: of int8 a byte, and as much again for what its rounding left, which second looks need.
 fn bytes_of_a_number(compute: &Compute) -> u64 {
     if compute.dtype == DtypeChoice::Int8.name() { 2 } else { 4 }
 }
@@ -125,11 +124,7 @@ fn bytes_of_a_number(compute: &Compute) -> u64 {
 /// A model is trusted when it answers a known sound as the manifest says.
 async fn checked(bundle: &WebBundle, started: Started) -> Result<Started, Error> {
     if let Some(check) = &bundle.manifest().check {
-        let answer = started.recognizer.probe().await?;
-        match started.compute.dtype == DtypeChoice::Int8.name() {
-            true => check.for_int8().hold(&answer)?,
-            false => check.hold(&answer)?,
-        }
+        check.hold(&started.recognizer.probe().await?)?;
     }
     Ok(started)
 }

@@ -2,12 +2,9 @@
 //!
 //! Follows `openai/whisper` `decoding.py` `GreedyDecoder`.
 
-use rten_simd::SimdOp;
-use rten_vecmath::SumExpSub;
-
 use super::SpeechModel;
 use super::filters::LogitFilters;
-use super::scan::{BLOCK, argmax, is_finite, log_sum_exp_below};
+use super::scan::{BLOCK, argmax, is_finite, log_sum_exp_below, sum_exp_below};
 use crate::error::{Error, Result};
 
 /// The end of one text.
@@ -70,7 +67,7 @@ fn draw(logits: &[f32], best: usize, temperature: f32, scaled: &mut Vec<f32>, rn
     let total = log_sum_exp_below(scaled, scaled[best]);
     let mut left = rng.f32();
     for (i, block) in scaled.chunks(BLOCK).enumerate() {
-        let of_block = SumExpSub::new(block, total).dispatch();
+        let of_block = sum_exp_below(block, total);
         if left >= of_block {
             left -= of_block;
             continue;

@@ -22,7 +22,7 @@ pub mod word_timing;
 
 use crate::error::Result;
 pub use crate::tokenizer::SpeechTask;
-pub(crate) use scan::log_sum_exp;
+pub(crate) use scan::{log_sum_exp, top};
 pub use transcribe::{OnSegments, Segment, TranscribeOptions, Transcript, go_on, transcribe, transcribe_in_pieces};
 pub use window::{DecodeOptions, DecodeResult, decode_window};
 pub use word_timing::Word;

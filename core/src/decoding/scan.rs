@@ -7,8 +7,8 @@
 //! Of equals the first counts, and NaN is never the largest.
 
 use rten_simd::ops::{BitOps, NumOps};
-use rten_simd::{Isa, Simd, SimdIterable, SimdOp};
-use rten_vecmath::SumExpSub;
+use rten_simd::{Isa, Simd, SimdIterable, SimdOp, SimdUnaryOp};
+use rten_vecmath::{Exp, Sum};
 
 /// Values whose maximum, or whose sum, says whether one of them is looked for.
 pub(super) const BLOCK: usize = 1024;
@@ -33,7 +33,20 @@ pub(super) fn log_sum_exp_below(values: &[f32], max: f32) -> f32 {
     if max == f32::NEG_INFINITY {
         return max;
     }
-    max + SumExpSub::new(values, max).dispatch().ln()
+    max + sum_exp_below(values, max).ln()
+}
+
+/// `sum(exp(x - offset))`. As `rten_vecmath::SumExpSub`, which takes 9 ns a value on AVX-512 (0.27), in steps that each take a
+/// fraction of one.
+pub(super) fn sum_exp_below(values: &[f32], offset: f32) -> f32 {
+    let mut room = [0.0; BLOCK];
+    let of_block = |block: &[f32]| {
+        let room = &mut room[..block.len()];
+        room.iter_mut().zip(block).for_each(|(to, from)| *to = from - offset);
+        Exp {}.map_mut(room);
+        Sum::new(room).dispatch()
+    };
+    values.chunks(BLOCK).map(of_block).sum()
 }
 
 /// Index of the largest value; 0 if there is none above minus infinity.
@@ -52,7 +65,7 @@ pub(super) fn argmax(values: &[f32]) -> usize {
 }
 
 /// Indices of the `n` largest values, the largest first; those of minus infinity are left out.
-pub(super) fn top(values: &[f32], n: usize) -> Vec<usize> {
+pub(crate) fn top(values: &[f32], n: usize) -> Vec<usize> {
     let mut best: Vec<usize> = Vec::new();
     // What a value must exceed to be among them.
     let mut bar = f32::NEG_INFINITY;

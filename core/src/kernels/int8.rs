@@ -28,9 +28,14 @@ const TILE_ROWS: usize = 8;
 const MAX_WEIGHT: f32 = 127.0;
 const MAX_WEIGHT_16_BITS: f32 = 63.0;
 
+/// Whether a sum of products may overflow on this machine, were weights not smaller.
+pub(super) fn may_saturate() -> bool {
+    Packed::may_saturate()
+}
+
 /// The largest number of a weight on this machine.
 fn largest_weight() -> f32 {
-    if Packed::may_saturate() { MAX_WEIGHT_16_BITS } else { MAX_WEIGHT }
+    if may_saturate() { MAX_WEIGHT_16_BITS } else { MAX_WEIGHT }
 }
 
 /// How exactly a product is computed.
@@ -323,6 +328,8 @@ impl SimdOp for Dequantise<'_> {
 mod tests {
     use proptest::prelude::*;
 
+    use rten_vecmath::{ExtendInit, Quantize};
+
     use super::*;
     use crate::weights::ctranslate2::Ctranslate2;
     use crate::weights::{StoredData, WeightSource};
@@ -433,7 +440,12 @@ mod tests {
         let weight: Vec<f32> = [vec![0.0; 4], vec![63.0, -1.0, 2.0, 5.0]].concat();
         let int8 = Int8Weight::new(&weight, Some(vec![1.5, -2.0]), 2, Precision::Single);
         let mut out = vec![0.0; 4];
-        int8.forward(&[0.0, 0.0, 0.0, 0.0, 255.0, 3.0, 0.0, 7.0], &mut out, &Then::Activate(Activation::None), Precision::Single);
+        int8.forward(
+            &[0.0, 0.0, 0.0, 0.0, 255.0, 3.0, 0.0, 7.0],
+            &mut out,
+            &Then::Activate(Activation::None),
+            Precision::Single,
+        );
         let exact = 255.0 * 63.0 - 3.0 + 35.0 - 2.0;
         assert_eq!(&out[..3], &[1.5, -2.0, 1.5]);
         // With 127 steps the weights 1, 2 and 5 fall between two of them.
@@ -523,6 +535,89 @@ mod tests {
             bundle.add_part(file, bytes).unwrap();
         }
         keeps_its_bytes(&*bundle.folder(true).unwrap().into_whisper().unwrap().weights);
+    }
+
+    /// In two parts of 8 bits each factor is off by a 127th of what one part is; zeros, one row and odd sizes as well.
+    #[test]
+    fn what_rounding_left_is_multiplied_too() {
+        for (n_rows, d_input, d_output) in
+            [(1, 1, 1), (1, 7, 33), (6, 64, 5), (65, 31, 130), (3, 2500, 40), (130, 512, 64)]
+        {
+            let weight = numbers(d_output * d_input, 3);
+            let bias = numbers(d_output, 4);
+            let mut x = numbers(n_rows * d_input, 5);
+            x[..d_input.min(3)].fill(0.0);
+            let exact = exact(&x, &weight, &bias, d_input);
+            let int8 = Int8Weight::new(&weight, Some(bias), d_output, Precision::Double);
+            assert!(int8.has_rest());
+            let mut out = vec![f32::NAN; n_rows * d_output];
+            int8.forward(&x, &mut out, &Then::Activate(Activation::None), Precision::Double);
+            for (got, (sum, bound)) in out.iter().zip(&exact) {
+                // Both are rounded to a finer grid of which a step is a 127th (63rd before VNNI) of a coarse one, or half that.
+                let bound = bound / 40.0 + 1e-5 * (1.0 + sum.abs());
+                assert!((f64::from(*got) - sum).abs() <= bound, "{n_rows}x{d_input}x{d_output}: {got}, not {sum}");
+            }
+            let mut added = vec![1.0; out.len()];
+            int8.forward(&x, &mut added, &Then::Add, Precision::Double);
+            assert!(added.iter().zip(&out).all(|(added, out)| (added - 1.0 - out).abs() <= 1e-4 * (1.0 + out.abs())));
+        }
+    }
+
+    #[test]
+    fn rows_keep_to_themselves_in_two_parts_and_none_is_lost() {
+        let (d_input, d_output) = (96, 40);
+        let int8 = Int8Weight::new(&numbers(d_output * d_input, 1), None, d_output, Precision::Double);
+        let mut x = numbers(200 * d_input, 2);
+        x[100 * d_input] = f32::NAN;
+        let mut together = vec![0.0; 200 * d_output];
+        int8.forward(&x, &mut together, &Then::Activate(Activation::Gelu), Precision::Double);
+        for (i, (row, got)) in x.chunks_exact(d_input).zip(together.chunks_exact(d_output)).enumerate() {
+            let mut alone = vec![0.0; d_output];
+            int8.forward(row, &mut alone, &Then::Activate(Activation::Gelu), Precision::Double);
+            assert_eq!(got.iter().all(|v| v.is_nan()), i == 100);
+            assert!(i == 100 || alone == got);
+        }
+    }
+
+    /// Two layers at once are the two one after the other, to the last bit.
+    #[test]
+    fn through_two_layers_is_one_and_then_the_other() {
+        let (d_input, d_hidden) = (24, 70);
+        for precision in [Precision::Single, Precision::Double] {
+            let first =
+                Int8Weight::new(&numbers(d_hidden * d_input, 1), Some(numbers(d_hidden, 2)), d_hidden, precision);
+            let second =
+                Int8Weight::new(&numbers(d_input * d_hidden, 3), Some(numbers(d_input, 4)), d_input, precision);
+            for n_rows in [1, 9, 300] {
+                let x = numbers(n_rows * d_input, 5);
+                let residual = numbers(n_rows * d_input, 6);
+                let mut hidden = vec![0.0; n_rows * d_hidden];
+                first.forward(&x, &mut hidden, &Then::Activate(Activation::Gelu), precision);
+                let mut expected = residual.clone();
+                second.forward(&hidden, &mut expected, &Then::Add, precision);
+                let mut got = residual;
+                first.forward_through(Activation::Gelu, &second, &x, &mut got, precision);
+                assert_eq!(got, expected, "{n_rows} rows");
+            }
+        }
+    }
+
+    #[test]
+    fn rounding_is_rten_vecmaths() {
+        for (n, seed) in [(0, 1), (1, 2), (15, 3), (16, 4), (333, 5)] {
+            // Beyond both ends, too.
+            let row: Vec<f32> = numbers(n, seed).iter().map(|v| v * 3.0).collect();
+            let (inverse, zero_point) = (97.3, 101u8);
+            let mut got = vec![0; n];
+            Round { row: &row, inverse, zero_point: f32::from(zero_point), steps: &mut got }.dispatch();
+            let mut expected = Vec::with_capacity(n);
+            expected.extend_init(|uninit| Quantize::new(&row, &mut uninit[..n], inverse, zero_point).dispatch());
+            // They differ only where a number lies half-way, which is rounded to even before or after the zero point.
+            for ((got, expected), x) in got.iter().zip(&expected).zip(&row) {
+                let half_way = ((x * inverse).fract().abs() - 0.5).abs() < 1e-4;
+                assert!(got == expected || half_way && got.abs_diff(*expected) == 1, "{x}: {got}, not {expected}");
+            }
+        }
     }
 
     #[test]

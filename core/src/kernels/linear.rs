@@ -133,7 +133,8 @@ impl Linear {
         assert!(bias.as_ref().is_none_or(|b| b.len() == d_output), "bias is [d_output]");
         let d_input = weight.len() / d_output;
         let weight = if is_cpu(device) && int8 && d_input > 0 {
-            let weight = Int8Weight::new(weight, bias, d_output, if refined { Precision::Double } else { Precision::Single });
+            let weight =
+                Int8Weight::new(weight, bias, d_output, if refined { Precision::Double } else { Precision::Single });
             Weight::Int8(Arc::new(weight), Precision::Single)
         } else if is_cpu(device) {
             Weight::Cpu(Arc::new(CpuWeight { packed: Packed::new(weight, d_output), bias }))
@@ -149,6 +150,12 @@ impl Linear {
     #[must_use]
     pub fn d_output(&self) -> usize {
         self.d_output
+    }
+
+    /// Whether it multiplies in 8-bit integers.
+    #[must_use]
+    pub fn is_int8(&self) -> bool {
+        matches!(self.weight, Weight::Int8(..))
     }
 
     /// The same layer, weights shared, that keeps 16 bits of its factors where this one keeps 8, for three times the work;
@@ -238,7 +245,8 @@ impl Linear {
         assert_eq!((d_input, second.d_output), (self.d_input, d_input), "an MLP leads back to its input");
         assert_eq!(self.d_output, second.d_input, "the second layer takes what the first gives");
         let n_products = 2 * self.d_output; // both layers have as many weights
-        let op = || Op::new(profile::MLP, &[batch * n_ctx, d_input, n_products]).with_weights(d_input, self.d_output, true);
+        let op =
+            || Op::new(profile::MLP, &[batch * n_ctx, d_input, n_products]).with_weights(d_input, self.d_output, true);
         let _timer = profile::op(op);
         let x = CpuBuffer::new(x);
         let mut out = CpuBuffer::new(residual);
@@ -248,8 +256,11 @@ impl Linear {
 
     /// What a profile calls it.
     fn op(&self, n_rows: usize) -> Op {
-        let int8 = matches!(self.weight, Weight::Int8(..));
-        Op::new(profile::LINEAR, &[n_rows, self.d_input, self.d_output]).with_weights(self.d_input, self.d_output, int8)
+        Op::new(profile::LINEAR, &[n_rows, self.d_input, self.d_output]).with_weights(
+            self.d_input,
+            self.d_output,
+            self.is_int8(),
+        )
     }
 }
 
@@ -292,6 +303,35 @@ mod tests {
             close(linear.forward_add(residual.clone(), x), residual.clone() + expected);
             close(kept, residual); // adding must not write through a shared tensor
         }
+    }
+
+    #[test]
+    fn an_mlp_is_its_two_layers_and_refined_it_is_near_floating_point() {
+        let device = Device::flex();
+        let (n, hidden, rows) = (40, 96, 70);
+        let layer = |d_input: usize, d_output: usize, target: Target<'_>| {
+            Linear::new(&ramp(d_input * d_output, 1), Some(ramp(d_output, 2)), d_output, target)
+        };
+        let x = tensor_from(ramp(rows * n, 3), [1, rows, n], &device);
+        let mlp = |first: &Linear, second: &Linear| {
+            let residual = tensor_from(ramp(rows * n, 4), [1, rows, n], &device);
+            let kept = residual.clone();
+            let out = first.mlp(Activation::Gelu, second, residual, x.clone());
+            close(kept.clone(), tensor_from(ramp(rows * n, 4), [1, rows, n], &device));
+            let apart = second.forward_add(kept, first.forward(x.clone(), Activation::Gelu));
+            close(out.clone(), apart);
+            out.try_into_vec_as::<f32>().unwrap()
+        };
+        let float = Target::from(&device);
+        let exact = mlp(&layer(n, hidden, float), &layer(hidden, n, float));
+        let error = |got: &[f32]| got.iter().zip(&exact).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let int8 = Target { int8: true, refined: true, ..float };
+        let (first, second) = (layer(n, hidden, int8), layer(hidden, n, int8));
+        let once = error(&mlp(&first, &second));
+        let twice = error(&mlp(&first.refined().unwrap(), &second.refined().unwrap()));
+        assert!(once > 1e-3 && twice < once / 30.0, "{once}, refined {twice}");
+        assert!(layer(n, hidden, float).refined().is_none());
+        assert!(layer(n, hidden, Target { refined: false, ..int8 }).refined().is_none());
     }
 
     #[test]

@@ -31,10 +31,17 @@ pub mod profile;
 pub use attention::{CrossKv, SelfKv, self_attention, self_attention_of};
 pub use channel_norm::ChannelNorm;
 pub use conv1d::{Conv1d, Conv1dShape};
+pub(crate) use cpu::CpuBuffer;
 pub use layer_norm::LayerNorm;
 pub use linear::{Activation, Linear, Target};
 
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
+
+/// Whether sums of 8-bit products are exact with weights of 8 bits on this machine; without VNNI x86 sums pairs in 16 bits, and
+/// weights are rounded to 7 bits there.
+pub(crate) fn has_exact_int8_sums() -> bool {
+    !int8::may_saturate()
+}
 
 /// Runs `f` in f32, whatever the device computes in: the square of a half-precision value overflows from 256 on, and
 /// Whisper's residual stream goes further.

@@ -5,7 +5,9 @@ use burn::tensor::Tensor;
 use super::answer::Verdict;
 use crate::audio::LogMelExtractor;
 use crate::error::Result;
-use crate::intent::calibration::{Calibration, HeadRanking, MIN_PROBABILITY, RejectionClass, best_first, rank, softmax};
+use crate::intent::calibration::{
+    Calibration, HeadRanking, MIN_PROBABILITY, RejectionClass, best_first, rank, softmax,
+};
 use crate::intent::head::IntentHead;
 use crate::intent::text_match::IntentRanking;
 use crate::intent::{built_in, label_id};

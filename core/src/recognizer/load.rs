@@ -89,9 +89,13 @@ impl Recognizer {
                 "no calibration: the intent head's probabilities are as it gives them, accepted from 0.5 on".to_owned(),
             );
         }
-        let mut recognizer = Self { compute, transcriber, head, second_look: None, phrases: PhraseBook::built_in(), intents, info };
-        recognizer.second_look =
-            recognizer.head.as_ref().and_then(|head| recognizer.head_encoder(head).ok()).and_then(AudioEncoder::refined);
+        let mut recognizer =
+            Self { compute, transcriber, head, second_look: None, phrases: PhraseBook::built_in(), intents, info };
+        recognizer.second_look = recognizer
+            .head
+            .as_ref()
+            .and_then(|head| recognizer.head_encoder(head).ok())
+            .and_then(AudioEncoder::refined);
         Ok(recognizer)
     }
 }

@@ -292,7 +292,8 @@ impl Recognizer {
                 let started = Instant::now();
                 let mut verdict = head.judge(states).await?;
                 timings.intent += ms_since(started);
-                if let (Some(encoder), Some(mel)) = (self.second_look.as_ref().filter(|_| head.is_close(&verdict)), mel) {
+                if let (Some(encoder), Some(mel)) = (self.second_look.as_ref().filter(|_| head.is_close(&verdict)), mel)
+                {
                     let started = Instant::now();
                     let states = head.states(encoder, mel)?;
                     timings.encoder += ms_since(started);
@@ -414,7 +415,7 @@ impl Recognizer {
         self.logits_of(audio, &speech).await.map(Some)
     }
 
-    /// The intent head's probabilities for a sound that is made of a formula: the same on every device, so that a device
+    /// The intent head's probabilities, with all digits, for a sound that is made of a formula: the same on every device, so that a device
     /// that computes something else is found out before it is trusted.
     ///
     /// # Errors
@@ -443,7 +444,7 @@ impl Recognizer {
         let started = Instant::now();
         let speech = find_speech(audio.samples()).ok_or(Error::EmptyAudio)?;
         let (samples, n_samples) = fitted(audio.samples(), &speech, whisper.window_samples());
-        let (_, timings) = timed_states(whisper, samples, n_samples, started).await?;
+        let (_, timings) = timed_states(whisper, &whisper.model.whisper.encoder, samples, n_samples, started).await?;
         Ok(timings)
     }
 
@@ -458,9 +459,13 @@ impl Recognizer {
         let clip = SpeechSpan { start_sample: 0, end_sample: audio.samples().len() };
         let (samples, n_fitted) = fitted(audio.samples(), &clip, whisper.window_samples());
         match window {
-            HeadWindow::Fitted => Ok(timed_states(whisper, samples, n_fitted, started).await?.1),
+            HeadWindow::Fitted => {
+                Ok(timed_states(whisper, &whisper.model.whisper.encoder, samples, n_fitted, started).await?.1)
+            }
             HeadWindow::Full => {
-                let (states, timings) = timed_states(whisper, samples, whisper.window_samples(), started).await?;
+                let encoder = whisper.model.whisper.encoder.for_words();
+                let (states, timings) =
+                    timed_states(whisper, &encoder, samples, whisper.window_samples(), started).await?;
                 let started = Instant::now();
                 let _window = whisper.model.window_of(states);
                 Ok(CommandTimings { cross_ms: ms_since(started), ..timings })
@@ -583,6 +588,7 @@ impl Recognizer {
 /// began at `started`.
 async fn timed_states(
     whisper: &WhisperTranscriber,
+    encoder: &AudioEncoder,
     samples: &[f32],
     n_samples: usize,
     started: Instant,
@@ -590,7 +596,7 @@ async fn timed_states(
     let mel = whisper.extractor.extract_padded(samples, n_samples)?;
     let features_ms = ms_since(started);
     let started = Instant::now();
-    let states = whisper.model.encode_mel(&mel.data)?;
+    let states = whisper.model.encode_mel(&mel.data, encoder)?;
     let [_, n_audio_ctx, _] = states.dims();
     // Reading back is what waits for the device.
     let values = kernels::read(states.clone(), "encoder").await?;

@@ -13,9 +13,13 @@ use rayon::prelude::*;
 
 use super::config::WhisperConfig;
 use super::encoder::fused_qkv;
+use crate::decoding::top;
 use crate::error::{Error, Result};
-use crate::kernels::{Activation, CrossKv, LayerNorm, Linear, SelfKv, Target, profile};
+use crate::kernels::{Activation, CpuBuffer, CrossKv, LayerNorm, Linear, SelfKv, Target, profile};
 use crate::weights::Checkpoint;
+
+/// Tokens whose logits are computed again: the likeliest few, some of which the rules of a text may forbid.
+const LOOKED_AT_AGAIN: usize = 16;
 
 /// Whisper's text decoder.
 #[derive(Debug, Clone)]
@@ -250,7 +254,22 @@ impl TextDecoder {
     #[must_use]
     pub fn logits(&self, states: Tensor<3>) -> Tensor<3> {
         let _timer = profile::stage(profile::VOCABULARY);
-        self.logits.forward(states, Activation::None)
+        if !self.logits.is_int8() {
+            return self.logits.forward(states, Activation::None);
+        }
+        let mut logits = CpuBuffer::new(self.logits.forward(states.clone(), Activation::None));
+        let states = CpuBuffer::new(states);
+        let rows = logits.values_mut().chunks_exact_mut(self.n_vocab).zip(states.values().chunks_exact(self.n_state));
+        rows.for_each(|(logits, state)| self.look_again(logits, state));
+        logits.into_tensor()
+    }
+
+    /// The likeliest tokens' logits as they are without 8-bit integers, whose error would decide where two are close.
+    fn look_again(&self, logits: &mut [f32], state: &[f32]) {
+        for token in top(logits, LOOKED_AT_AGAIN) {
+            let embedding = self.token_embedding.row(token, self.n_state);
+            logits[token] = embedding.iter().zip(state).map(|(e, s)| e * s).sum();
+        }
     }
 
     /// Token and position embeddings, `[batch, n_new, n_state]`.
@@ -300,9 +319,12 @@ impl DecoderBlock {
         let norm = |name: &str| -> Result<LayerNorm> {
             Ok(LayerNorm::new(take(&format!("{name}.weight"))?, take(&format!("{name}.bias"))?, target.device))
         };
-        let linear = |name: &str, d_output: usize| -> Result<Linear> {
+        let linear = |name: &str, d_output: usize, target: Target<'_>| -> Result<Linear> {
             Ok(Linear::new(&take(&format!("{name}.weight"))?, Some(take(&format!("{name}.bias"))?), d_output, target))
         };
+        // Where attention looks is worth all digits in 8-bit integers, too; the rest of a block bears their error.
+        let exact = |linear: Linear| linear.refined().unwrap_or(linear);
+        let refined = Target { refined: true, ..target };
         // Keys and values of the encoding as one product; the key projection has no bias.
         let mut kv = take("encoder_attn.k_proj.weight")?;
         kv.extend(take("encoder_attn.v_proj.weight")?);
@@ -310,15 +332,15 @@ impl DecoderBlock {
         kv_bias.extend(take("encoder_attn.v_proj.bias")?);
         Ok(Self {
             attn_ln: norm("self_attn_layer_norm")?,
-            qkv: fused_qkv(&take, "self_attn", n_state, target)?,
-            attn_out: linear("self_attn.out_proj", n_state)?,
+            qkv: exact(fused_qkv(&take, "self_attn", n_state, refined)?),
+            attn_out: linear("self_attn.out_proj", n_state, target)?,
             cross_ln: norm("encoder_attn_layer_norm")?,
-            cross_q: linear("encoder_attn.q_proj", n_state)?,
-            cross_kv: Linear::new(&kv, Some(kv_bias), 2 * n_state, target),
-            cross_out: linear("encoder_attn.out_proj", n_state)?,
+            cross_q: exact(linear("encoder_attn.q_proj", n_state, refined)?),
+            cross_kv: exact(Linear::new(&kv, Some(kv_bias), 2 * n_state, refined)),
+            cross_out: linear("encoder_attn.out_proj", n_state, target)?,
             mlp_ln: norm("final_layer_norm")?,
-            fc1: linear("fc1", config.decoder_ffn_dim)?,
-            fc2: linear("fc2", n_state)?,
+            fc1: linear("fc1", config.decoder_ffn_dim, target)?,
+            fc2: linear("fc2", n_state, target)?,
         })
     }
 

@@ -208,17 +208,7 @@ pub struct Check {
     pub tolerance: f32,
 }
 
-/// How far 8-bit integers may move a probability: on 1000 commands by 0.31 at most (README.md, "8-bit integers").
-const INT8_TOLERANCE: f32 = 0.35;
-
 impl Check {
-    /// The same for an engine that multiplies in 8-bit integers. What is left of it finds an engine that computes something
-    /// else altogether, not one that is a little off; integers are never asked of a GPU, of which that has to be found.
-    #[must_use]
-    pub fn for_int8(&self) -> Self {
-        Self { probabilities: self.probabilities.clone(), tolerance: self.tolerance.max(INT8_TOLERANCE) }
-    }
-
     /// Whether an engine answers the known sound as it should. No answer, or one that is no number, is none.
     ///
     /// # Errors

@@ -216,8 +216,11 @@ fn op_rows(total_ms: f64, profile: &Profile, peaks: &[Peak]) -> Vec<OpRow> {
 
 /// `None` if the encoder has not run.
 fn encoder_linear(profile: &Profile, peaks: &[Peak]) -> Option<EncoderLinear> {
-    let layers: Vec<&OpTime> =
-        profile.ops.iter().filter(|op| op.stage == profile::ENCODER && [profile::LINEAR, profile::MLP].contains(&op.op)).collect();
+    let layers: Vec<&OpTime> = profile
+        .ops
+        .iter()
+        .filter(|op| op.stage == profile::ENCODER && [profile::LINEAR, profile::MLP].contains(&op.op))
+        .collect();
     let gops_of = |int8: Option<bool>| {
         let (mut multiply_adds, mut ms) = (0, 0.0);
         for op in layers.iter().filter(|op| int8.is_none_or(|int8| op.int8 == int8)) {
