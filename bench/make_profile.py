@@ -157,8 +157,10 @@ def gops(multiply_adds, ms):
 def our_encoder(clip):
     """The encoder of one clip of ours, in the words that theirs is described in."""
     ops = [op for op in clip["ops"] if op["stage"] == "encoder"]
-    linear = [op for op in ops if op["op"].startswith("linear ")]
-    widest = max(linear, key=lambda op: op["multiply_adds"] / op["calls"])
+    linear = [op for op in ops if op["op"].startswith(("linear ", "mlp "))]
+    # An MLP in one kernel has two layers in it, so its shape says nothing of the rows.
+    single = [op for op in linear if op["op"].startswith("linear ")]
+    widest = max(single, key=lambda op: op["multiply_adds"] / op["calls"])
     d_input, d_output = map(int, widest["op"].split()[-1].split("→"))
     total = lambda key, ops: sum(op[key] for op in ops)
     ms = next(stage["ms"] for stage in clip["stages"] if stage["stage"] == "encoder")

@@ -153,17 +153,20 @@ def measure_cold_start(starts, model, env, repeat):
     }
 
 
-def profile(binary, arguments, env):
-    """What `okyeame bench --profile --json` says, or None where it says nothing of use."""
-    command = [str(binary), "bench", "--profile", "--json", *arguments]
+def profile(binary, arguments, clip, env):
+    """The share of the GEMM peak that the encoder's linear layers reach on a command, as `okyeame bench --profile` measures it;
+    None where it says nothing of use."""
+    figures = Path(SCRATCH.name) / "profile.json"
+    command = [str(binary), "bench", "--profile", f"command:{clip['language']}:{clip['path']}", "--json", str(figures)]
     try:
-        said = subprocess.run(
-            command, env=env, cwd=SCRATCH.name, capture_output=True, text=True, timeout=PROFILE_TIMEOUT_S
+        subprocess.run(
+            [*command, *arguments], env=env, cwd=SCRATCH.name, capture_output=True, timeout=PROFILE_TIMEOUT_S, check=True
         )
-        found = json.loads(said.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError):
+        found = json.loads(figures.read_text(encoding="utf-8"))
+        linear = found["clips"][0]["encoder_linear"]
+        return {"encoder_linear_share_of_peak": linear["of_peak"], "gops": linear["gops"], "peaks": found["peaks"]}
+    except (OSError, subprocess.SubprocessError, ValueError, LookupError, TypeError):
         return None
-    return found if said.returncode == 0 and isinstance(found, dict) else None
 
 
 def free_stem(folder, name):
@@ -295,7 +298,7 @@ def main():
         starts += [(f"faster-whisper {kind}", fw_command[kind], request) for kind in FW_TYPES]
         cold = measure_cold_start(starts, model, env, arguments.cold_starts)
     print("Profile", flush=True)
-    profiled = profile(binary, [*threads, *served[1]], env)
+    profiled = profile(binary, [*threads, *served[1]], clips["twi-3s"], env)
 
     note = model / "NOTE.txt"
     all_ticks, stolen_ticks = (after - before for after, before in zip(cpu_ticks(), ticks, strict=True))

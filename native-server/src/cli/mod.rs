@@ -248,10 +248,11 @@ struct ComputeArgs {
     /// says which and why. CUDA_VISIBLE_DEVICES="" forces the CPU.
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = parsed::<DeviceChoice>)]
     device: DeviceChoice,
-    /// The number type to compute in: auto, f32, f16, bf16 or int8. auto is f32.
+    /// The number type to compute in: auto, f32, f16, bf16 or int8.
     ///
-    /// int8 is for the CPU: linear layers multiply in 8-bit integers, which is faster and takes a quarter of the memory, and
-    /// answers differ a little. f16 and bf16 are for GPUs.
+    /// auto is int8 on a CPU that sums products of 8-bit integers exactly (x86 with VNNI, ARM with dot products), else f32. int8
+    /// is for the CPU: linear layers multiply in 8-bit integers, which is faster and takes less memory, and answers differ a
+    /// little. f16 and bf16 are for GPUs.
     #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = parsed::<DtypeChoice>)]
     dtype: DtypeChoice,
 }
