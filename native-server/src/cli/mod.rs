@@ -250,7 +250,7 @@ struct ComputeArgs {
     device: DeviceChoice,
     /// The number type to compute in: auto, f32, f16, bf16 or int8.
     ///
-    /// auto is int8 on a CPU that sums products of 8-bit integers exactly (x86 with VNNI, ARM with dot products), else f32. int8
+    /// auto is int8 on a CPU whose sums of 8-bit products are exact (x86 with AVX-512 VNNI, ARM), else f32. int8
     /// is for the CPU: linear layers multiply in 8-bit integers, which is faster and takes less memory, and answers differ a
     /// little. f16 and bf16 are for GPUs.
     #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = parsed::<DtypeChoice>)]
