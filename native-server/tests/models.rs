@@ -77,7 +77,8 @@ fn a_folder_of_every_shape_is_described_and_answers() {
         let got = ["model_type", "task", "weight_format"].map(|key| info[key].as_str().unwrap_or_default());
         assert_eq!(got, [model_type, task, format], "{folder}");
         assert_eq!(info["name"], Path::new(folder).file_name().unwrap().to_str().unwrap());
-        assert_eq!((&info["device"], &info["dtype"]), (&Value::from("cpu"), &Value::from("f32")));
+        assert_eq!(info["device"], "cpu");
+        assert!(["f32", "int8"].iter().any(|dtype| info["dtype"] == *dtype), "{}", info["dtype"]); // as the processor is
         assert!(info["parameters"].as_u64().unwrap() > 0 && !info["fallbacks"].as_array().unwrap().is_empty());
 
         let table = okyeame(&[&["info", path], &further[..]].concat(), &[]);

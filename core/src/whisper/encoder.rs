@@ -83,14 +83,15 @@ impl AudioEncoder {
     }
 
     /// The same encoder, weights shared, as text is written of it: in 8-bit integers with the first block, whose error all others
-    /// carry on, and the projections out of attention, whose heads differ too much for one scale a row, refined. That costs a
-    /// quarter more and leaves a third of the words that came out different (README.md, "8-bit integers"). An intent head needs
-    /// neither, since what is close is looked at again.
+    /// carry on, and every projection into and out of attention refined. That costs a third more, and most of the words that
+    /// came out different are not (README.md, "8-bit integers"). An intent head needs none of it, since what is close is
+    /// looked at again.
     #[must_use]
     pub fn for_words(&self) -> Self {
         let blocks = self.blocks.iter().enumerate().map(|(layer, block)| {
-            let attn_out = block.attn_out.refined().unwrap_or_else(|| block.attn_out.clone());
-            let block = EncoderBlock { attn_out, ..block.clone() };
+            let refined = |linear: &Linear| linear.refined().unwrap_or_else(|| linear.clone());
+            let (qkv, attn_out) = (refined(&block.qkv), refined(&block.attn_out));
+            let block = EncoderBlock { qkv, attn_out, ..block.clone() };
             if layer == 0 { block.refined().unwrap_or(block) } else { block }
         });
         Self { blocks: blocks.collect(), ..self.clone() }
@@ -224,7 +225,7 @@ impl EncoderBlock {
         let take = |name: &str| checkpoint.take(&format!("model.encoder.layers.{layer}.{name}"));
         Ok(Self {
             attn_ln: LayerNorm::new(take("self_attn_layer_norm.weight")?, take("self_attn_layer_norm.bias")?, device),
-            qkv: fused_qkv(&take, "self_attn", n_state, target)?,
+            qkv: fused_qkv(&take, "self_attn", n_state, always)?,
             attn_out: Linear::new(
                 &take("self_attn.out_proj.weight")?,
                 Some(take("self_attn.out_proj.bias")?),

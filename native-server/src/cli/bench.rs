@@ -42,7 +42,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..=1000))]
     runs: u16,
     /// Write the figures of --profile into this file too.
-    #[arg(long, value_name = "FILE", requires = "profile")]
+    #[arg(long, value_name = "FILE", requires = "profile", conflicts_with = "serve")]
     json: Option<PathBuf>,
     /// Threads of the arithmetic. Without it, one for each core.
     #[arg(long, value_name = "N", value_parser = thread_count, allow_negative_numbers = true)]

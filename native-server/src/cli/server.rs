@@ -18,7 +18,6 @@ use crate::cli::{CliError, ComputeArgs, ModelArgs, load_engine, thread_count};
 use crate::config::{ServerConfig, available_threads};
 use crate::connections;
 use crate::logging;
-#[cfg(target_os = "linux")]
 use crate::memory;
 use crate::routes::app;
 use crate::shared_cache::CacheUrl;
@@ -197,6 +196,7 @@ fn token_secret(file: &Path) -> Result<TokenSecret, CliError> {
 }
 
 pub(crate) fn run(args: Args) -> Result<ExitCode, CliError> {
+    memory::keep_for_a_moment();
     #[cfg(target_os = "linux")]
     memory::no_huge_pages();
     let _log = logging::init(Path::new("logs"), args.log_json);
