@@ -43,6 +43,7 @@ await build({
   ...common,
   entryPoints: ["src/index.ts", "src/mic.ts", "src/react.ts"],
   splitting: true,
+  minifySyntax: true,
   chunkNames: "chunk_[hash]",
   external: ["react"],
   loader: { ".wasm": "binary" },
@@ -71,7 +72,7 @@ writeFileSync("THIRD_PARTY.md", `# Others' work in this package\n\nThe voice-act
 writeFileSync("dist/files.json", JSON.stringify(readdirSync("dist").filter((file) => file.endsWith(".js") && file !== "react.js")));
 
 const size = loaded("dist/index.js").reduce((sum, file) => sum + gzipSync(readFileSync(file), { level: 9 }).length, 0);
-console.log(`dist/index.js and what it imports at once: ${(size / 1024).toFixed(1)} KiB compressed, of ${LOADER_BUDGET / 1024}.`);
+console.log(`dist/index.js and what it imports at once: ${(size / 1024).toFixed(2)} KiB compressed, of ${LOADER_BUDGET / 1024}.`);
 if (size > LOADER_BUDGET) throw new Error("the loader is too large");
 if (readFileSync("dist/capture_worklet.js").length < 4097) throw new Error("capture_worklet.js would be put into a data: address by bundlers");
 console.log(`dist: ${readdirSync("dist").filter((file) => /\.(js|wasm)$/.test(file)).join(" ")}`);

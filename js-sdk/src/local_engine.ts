@@ -30,8 +30,6 @@ export interface LocalOptions {
 type Device = NonNullable<LocalOptions["device"]>;
 type Dtype = NonNullable<LocalOptions["dtype"]>;
 
-const INT8_IS_THE_CPUS = "8-bit integers are multiplied on the CPU only";
-
 interface Waiting {
   resolve: (value: unknown) => void;
   reject: (error: unknown) => void;
@@ -61,15 +59,9 @@ export class LocalEngine implements SpeechEngine {
   #gpuFailure: string | undefined;
 
   constructor(options: LocalOptions) {
-    if (!["auto", "wasm", "webgpu"].includes(options.device ?? "auto")) {
-      throw new OkyeameError("invalid_parameter", "device: 'auto', 'wasm' or 'webgpu'");
-    }
-    if (!["auto", "f32", "int8"].includes(options.dtype ?? "auto")) {
-      throw new OkyeameError("invalid_parameter", "dtype: 'auto', 'f32' or 'int8'");
-    }
-    if (options.dtype === "int8" && options.device === "webgpu") {
-      throw new OkyeameError("invalid_parameter", `dtype: 'auto' or 'f32' with the device 'webgpu'; ${INT8_IS_THE_CPUS}`);
-    }
+    const { device = "auto", dtype = "auto" } = options;
+    oneOf("device", device, "auto", "wasm", "webgpu");
+    oneOf("dtype", dtype, "auto", "f32", ...(device === "webgpu" ? [] : ["int8"])); // integers are the CPU's
     const base = globalThis.document?.baseURI ?? globalThis.location?.href;
     this.#options = { ...options, model: new URL(options.model, base) };
   }
@@ -285,10 +277,14 @@ export class LocalEngine implements SpeechEngine {
   }
 }
 
+function oneOf(name: string, value: string, ...choices: string[]) {
+  if (!choices.includes(value)) throw new OkyeameError("invalid_parameter", `${name}: ${choices.join(", ")}`);
+}
+
 /** Why the GPU is not to be tried; nothing if it is. A software adapter is slower than this project's own CPU kernels. */
 function whyNoGpu(device: Device, dtype: Dtype, { webgpu, softwareGpu }: Capabilities): string | undefined {
   if (device === "wasm") return "asked for";
-  if (dtype === "int8") return INT8_IS_THE_CPUS;
+  if (dtype === "int8") return "int8 is 'wasm'";
   if (webgpu !== true) return webgpu;
   if (device === "auto" && softwareGpu) return "only a software adapter is there, which is slower than the CPU";
   return undefined;
