@@ -284,7 +284,7 @@ function oneOf(name: string, value: string, ...choices: string[]) {
 /** Why the GPU is not to be tried; nothing if it is. A software adapter is slower than this project's own CPU kernels. */
 function whyNoGpu(device: Device, dtype: Dtype, { webgpu, softwareGpu }: Capabilities): string | undefined {
   if (device === "wasm") return "asked for";
-  if (dtype === "int8") return "int8 is 'wasm'";
+  if (dtype === "int8") return "8-bit integers are for the CPU";
   if (webgpu !== true) return webgpu;
   if (device === "auto" && softwareGpu) return "only a software adapter is there, which is slower than the CPU";
   return undefined;

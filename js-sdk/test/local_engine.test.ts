@@ -52,7 +52,7 @@ describe("dtype", () => {
     withGpu();
     const engine = await LocalEngine.load(MODEL, { dtype: "int8" });
     expect(loads()).toEqual([["worker_cpu.js", "int8"]]);
-    expect(engine.device).toEqual({ name: "wasm", reason: "int8 is 'wasm'" });
+    expect(engine.device).toEqual({ name: "wasm", reason: "8-bit integers are for the CPU" });
     engine.dispose();
   });
 
