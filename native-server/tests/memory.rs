@@ -15,9 +15,9 @@ use reqwest::multipart::{Form, Part};
 
 /// Longer than anything takes here, also beside a build.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// In bytes: weights in 8 bits with the rows that tokens are looked up in, about 180 MB, the tokenizer, the program, threads. The
-/// release program, whose code is smaller, is held to 250 MB by `make bench`.
-const MOST: u64 = 270_000_000;
+/// In bytes: weights in 8 bits with the rows that tokens are looked up in, about 180 MB, the tokenizer, the program, threads, and
+/// what the allocator keeps between. Without giving back it is 340 MB and more. The bar of 250 MB is `make bench`'s to tell.
+const MOST: u64 = 310_000_000;
 
 fn of_the_repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)

@@ -202,14 +202,11 @@ impl Rounded {
     /// What `whole` lacks of `x`. At the ends of a row's range that may be a whole step, since its zero point is rounded, too.
     fn rest(x: &[f32], whole: &Self, d_input: usize) -> Self {
         let mut steps = vec![0; x.len()];
-        let mut left = vec![0.0; d_input];
         let rows = x.chunks_exact(d_input).zip(whole.steps.chunks_exact(d_input)).zip(&whole.ranges);
         let one = |(((row, coarse), &(scale, zero_point)), steps): (((&[f32], &[u8]), &(f32, i32)), &mut [u8])| {
-            for ((left, x), step) in left.iter_mut().zip(row).zip(coarse) {
-                *left = x - scale * (i32::from(*step) - zero_point) as f32;
-            }
             let finer = scale / 127.0;
-            Round { row: &left, inverse: finite_inverse(finer), zero_point: 128.0, steps }.dispatch();
+            let zero_point = zero_point as f32;
+            RoundRest { row, coarse, scale, zero_point, inverse: finite_inverse(finer), steps }.dispatch();
             (finer, 128)
         };
         let ranges = rows.zip(steps.chunks_exact_mut(d_input)).map(one).collect();
@@ -233,12 +230,40 @@ impl SimdOp for Round<'_> {
     // A plain loop: that it stands in `eval` has it compiled for the machine's vectors.
     #[inline(always)]
     fn eval<I: Isa>(self, _: I) {
-        const WHOLE: f32 = 12_582_912.0;
         for (step, x) in self.steps.iter_mut().zip(self.row) {
-            let x = x * self.inverse + self.zero_point;
-            let x = if x > 0.0 { x } else { 0.0 };
-            let x = if x < 255.0 { x } else { 255.0 };
-            *step = (x + WHOLE).to_bits() as u8;
+            *step = nearest(x * self.inverse + self.zero_point);
+        }
+    }
+}
+
+/// The nearest of `0..=255`.
+#[inline(always)]
+fn nearest(x: f32) -> u8 {
+    const WHOLE: f32 = 12_582_912.0;
+    let x = if x > 0.0 { x } else { 0.0 };
+    let x = if x < 255.0 { x } else { 255.0 };
+    (x + WHOLE).to_bits() as u8
+}
+
+/// What the steps `coarse` lack of `row`, in finer ones around 128.
+struct RoundRest<'a> {
+    row: &'a [f32],
+    coarse: &'a [u8],
+    scale: f32,
+    zero_point: f32,
+    /// One by what a finer step is worth.
+    inverse: f32,
+    steps: &'a mut [u8],
+}
+
+impl SimdOp for RoundRest<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, _: I) {
+        for ((step, x), coarse) in self.steps.iter_mut().zip(self.row).zip(self.coarse) {
+            let left = x - self.scale * (f32::from(*coarse) - self.zero_point);
+            *step = nearest(left * self.inverse + 128.0);
         }
     }
 }
