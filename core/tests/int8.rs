@@ -94,7 +94,8 @@ fn every_stage_is_near_that_in_floating_point() {
     let decoded = |model: &Whisper| {
         let mut stages = Vec::new();
         let mut cache = model.decoder.start(&encoding, 1);
-        let states = model.decoder.forward_stages(&[tokens.clone()], &mut cache, Some(&mut stages)).unwrap();
+        let states =
+            model.decoder.forward_stages(std::slice::from_ref(&tokens), &mut cache, Some(&mut stages)).unwrap();
         stages.push(states.clone());
         let last = states.slice([0..1, tokens.len() - 1..tokens.len()]);
         (stages.into_iter().map(values).collect::<Vec<_>>(), values(last.clone()), values(model.decoder.logits(last)))

@@ -203,13 +203,13 @@ impl Rounded {
     fn rest(x: &[f32], whole: &Self, d_input: usize) -> Self {
         let mut steps = vec![0; x.len()];
         let rows = x.chunks_exact(d_input).zip(whole.steps.chunks_exact(d_input)).zip(&whole.ranges);
-        let one = |(((row, coarse), &(scale, zero_point)), steps): (((&[f32], &[u8]), &(f32, i32)), &mut [u8])| {
+        let mut ranges = Vec::with_capacity(whole.ranges.len());
+        for (((row, coarse), &(scale, zero_point)), steps) in rows.zip(steps.chunks_exact_mut(d_input)) {
             let finer = scale / 127.0;
             let zero_point = zero_point as f32;
             RoundRest { row, coarse, scale, zero_point, inverse: finite_inverse(finer), steps }.dispatch();
-            (finer, 128)
-        };
-        let ranges = rows.zip(steps.chunks_exact_mut(d_input)).map(one).collect();
+            ranges.push((finer, 128));
+        }
         Self { steps, ranges }
     }
 }
