@@ -7,12 +7,12 @@ already; then writes them down with `okyeame bench --serve` in each number type 
 """
 
 import argparse
-import json
 import os
 import subprocess
 from pathlib import Path
 
 import bars
+from children import Child, environment
 
 BENCH = Path(__file__).resolve().parent
 VOICES = ("slt", "rms", "awb")
@@ -32,18 +32,13 @@ def spoken(folder):
 
 
 def written(binary, model, dtype, clips):
-    command = [binary, "bench", "--serve", "--device", "cpu", "--dtype", dtype]
-    environment = {**os.environ, "HUGGINGFACE_MODEL_PATH": str(model)}
-    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-    child.stdout.readline()  # ready
-    texts = []
-    for clip, _ in clips:
-        child.stdin.write(f"transcribe\ten\t{clip.resolve()}\n")
-        child.stdin.flush()
-        texts.append(json.loads(child.stdout.readline())["text"])
-    child.stdin.close()
-    child.wait()
-    return texts
+    command = [str(Path(binary).resolve()), "bench", "--serve", "--device", "cpu", "--dtype", dtype]
+    child = Child(dtype, command, environment(os.cpu_count(), model.resolve()))
+    try:
+        child.ready()
+        return [child.ask("transcribe", "en", clip.resolve())[1]["text"] for clip, _ in clips]
+    finally:
+        child.close()
 
 
 def errors(texts, references):

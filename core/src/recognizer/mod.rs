@@ -10,7 +10,8 @@
 //! unadapted decoder needs it, and matches the intent from them.
 //!
 //! Read in this order: this file, [`load`] (a folder becomes a recogniser), [`audio_head`] (the intent from the sound,
-//! and from both), [`words`] (who writes them), [`answer`]; [`command_encoder`] is for training.
+//! and from both), [`words`] (who writes them), [`answer`]; [`command_encoder`] is for training, `measure` for the
+//! bench.
 //!
 //! Everything that waits for a device is `async`; a native caller blocks at its own edge.
 
@@ -18,6 +19,7 @@ mod answer;
 mod audio_head;
 mod command_encoder;
 mod load;
+mod measure;
 mod words;
 
 use std::path::Path;
@@ -30,6 +32,7 @@ use web_time::Instant;
 pub use audio_head::AudioHead;
 pub use command_encoder::CommandEncoder;
 pub use load::LoadOptions;
+pub use measure::CommandTimings;
 
 use crate::audio::{HOP_LENGTH, SAMPLE_RATE_HZ, SpeechSpan, Waveform, find_speech};
 use crate::decoding::{OnSegments, TranscribeOptions, Transcript, go_on};
@@ -40,7 +43,6 @@ use crate::intent::catalogue::Catalogue;
 use crate::intent::head::HeadWindow;
 use crate::intent::text_match::{Heard, PhraseBook};
 use crate::intent::{IntentInfo, built_in, slots};
-use crate::kernels;
 use crate::language::{DEFAULT_LANGUAGE, SpeechLanguage};
 use crate::model_info::ModelInfo;
 use crate::recognition::{IntentSource, Recognition, Rejection, TimingsMs};
@@ -115,19 +117,6 @@ impl OptionsCheck {
             .filter(|c| self.any_language && (2..=3).contains(&c.len()) && c.bytes().all(|b| b.is_ascii_lowercase()));
         parsed.or_else(|error| own.map(SpeechLanguage::Known).ok_or(error))
     }
-}
-
-/// Where the time of the command path went.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct CommandTimings {
-    /// Trim and log-mel.
-    pub features_ms: f64,
-    /// The encoder on the window.
-    pub encoder_ms: f64,
-    /// Encoder positions of the window.
-    pub n_audio_ctx: usize,
-    /// The keys and values that every text on the window shares; 0 where no text is to follow.
-    pub cross_ms: f64,
 }
 
 /// A clip in which somebody speaks, on its way to an answer.
@@ -434,45 +423,6 @@ impl Recognizer {
         head.head.classify(states).await?.into_iter().next().map(|answer| answer.logits).ok_or(Error::EmptyAudio)
     }
 
-    /// The command path up to where an intent head reads: speech only, fitted window, encoder.
-    ///
-    /// # Errors
-    /// [`Error::EmptyAudio`] if nobody speaks, [`Error::UnsupportedModel`] if the model has no such encoder, and what
-    /// the device says.
-    pub async fn encode_command(&self, audio: &Waveform) -> Result<CommandTimings> {
-        let whisper = self.whisper()?;
-        let started = Instant::now();
-        let speech = find_speech(audio.samples()).ok_or(Error::EmptyAudio)?;
-        let (samples, n_samples) = fitted(audio.samples(), &speech, whisper.window_samples());
-        let (_, timings) = timed_states(whisper, &whisper.model.whisper.encoder, samples, n_samples, started).await?;
-        Ok(timings)
-    }
-
-    /// The encoder on a whole clip, not trimmed, and no text: for measuring. On a full window also what the decoder makes of it
-    /// before its first token.
-    ///
-    /// # Errors
-    /// [`Error::UnsupportedModel`] if the model has no such encoder, and what the device says.
-    pub async fn encode_window(&self, audio: &Waveform, window: HeadWindow) -> Result<CommandTimings> {
-        let whisper = self.whisper()?;
-        let started = Instant::now();
-        let clip = SpeechSpan { start_sample: 0, end_sample: audio.samples().len() };
-        let (samples, n_fitted) = fitted(audio.samples(), &clip, whisper.window_samples());
-        match window {
-            HeadWindow::Fitted => {
-                Ok(timed_states(whisper, &whisper.model.whisper.encoder, samples, n_fitted, started).await?.1)
-            }
-            HeadWindow::Full => {
-                let encoder = whisper.model.whisper.encoder.for_words();
-                let (states, timings) =
-                    timed_states(whisper, &encoder, samples, whisper.window_samples(), started).await?;
-                let started = Instant::now();
-                let _window = whisper.model.window_of(states);
-                Ok(CommandTimings { cross_ms: ms_since(started), ..timings })
-            }
-        }
-    }
-
     fn whisper(&self) -> Result<&WhisperTranscriber> {
         match self.transcriber()? {
             Transcriber::Whisper(whisper) => Ok(whisper),
@@ -582,28 +532,6 @@ impl Recognizer {
     pub fn audio_head(&self) -> Option<&AudioHead> {
         self.head.as_ref()
     }
-}
-
-/// Log-mel and encoder of one window, with the states, which are there when this comes back. The time of the features
-/// began at `started`.
-async fn timed_states(
-    whisper: &WhisperTranscriber,
-    encoder: &AudioEncoder,
-    samples: &[f32],
-    n_samples: usize,
-    started: Instant,
-) -> Result<(Tensor<3>, CommandTimings)> {
-    let mel = whisper.extractor.extract_padded(samples, n_samples)?;
-    let features_ms = ms_since(started);
-    let started = Instant::now();
-    let states = whisper.model.encode_mel(&mel.data, encoder)?;
-    let [_, n_audio_ctx, _] = states.dims();
-    // Reading back is what waits for the device.
-    let values = kernels::read(states.clone(), "encoder").await?;
-    if values.iter().any(|v| !v.is_finite()) {
-        return Err(Error::NotFinite { stage: "encoder" });
-    }
-    Ok((states, CommandTimings { features_ms, encoder_ms: ms_since(started), n_audio_ctx, cross_ms: 0.0 }))
 }
 
 /// A clip, or of a longer one the window in which somebody begins to speak.
