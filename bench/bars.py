@@ -96,7 +96,7 @@ def rows(result):
     server = result.get("server") or {}
     if (beside := server.get("beside")) and server["ours"] == OURS:
         command = server["requests"][beside["request"]]
-        found.append(faster("3 s command → intent, through HTTP", command["median_ms"], beside["median_ms"], 25))
+        found.append(faster(f"{beside['request']}, through HTTP", command["median_ms"], beside["median_ms"], 25))
     if "profile" in result:
         share = share_of_peak(result)
         found.append(

@@ -49,6 +49,24 @@ CLIPS = {
     ),
 }
 
+# Others as long as "twi-3s": what one command takes depends on how near its answer is to a threshold.
+COMMANDS_S = 3
+COMMANDS = (
+    "Mepɛ sɛ mede address foforɔ hyɛ mu",
+    "Fa adeɛ yi to me cart no mu",
+    "Mepɛ sɛ mecancel order no",
+    "Yi cart no mu nneɛma nyinaa",
+    "Mepɛ sɛ meconfirm order no",
+    "Fa me kɔ page a ɛdi so no so",
+    "Mepɛ sɛ mede mobile money tua",
+    "Da bɛn na me sika bɛsan aba",
+    "Yi adeɛ yi firi cart no mu",
+    "Wobɛtumi aka ne boɔ akyerɛ me",
+    "Kyerɛ me nneɛma a ɛte sɛ yei",
+    "Mepɛ sɛ metrack me order",
+)
+CLIPS |= {f"command-{number:02}": (COMMANDS_S, "sw", "sw", words) for number, words in enumerate(COMMANDS, 1)}
+
 
 def speak(voice, words, words_per_minute, folder):
     """The speech as samples at 16 kHz, without the silence around it."""
@@ -96,7 +114,7 @@ def make(folder):
         made[name] = {
             "file": f"{name}.wav",
             "language": language,
-            "spoken": "tw" if name.startswith("twi-") else language,
+            "spoken": "tw" if language == "sw" else language,
             "length_s": length_s,
             "speech_s": round(len(speech) / SAMPLE_RATE_HZ, 2),
             "words": words,

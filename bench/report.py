@@ -175,6 +175,8 @@ def server_table(server):
     for name, request in server["requests"].items():
         answer = request["answer"]
         said = f"`{answer['intent']}`, {answer['intent_source']}" if answer.get("intent") else "words"
+        if "commands" in answer:
+            said = f"{answer['commands']} different ones"
         rows.append([name, cell(request), said])
         if beside and beside["request"] == name:
             rows[-1] += [cell(beside), times(beside["median_ms"] / request["median_ms"])]

@@ -18,11 +18,11 @@ from raw_http import form
 HEAD = ROOT / "models" / "twi-shop"
 IDLE_S = 3.0  # after the last answer, before an idle process's memory is read
 
-COMMAND = "3 s command, intent"
+COMMANDS = "3 s commands, intent"  # all of make_clips.COMMANDS, each once a round
 # (request, clip, path, fields of the form)
 REQUESTS = [
     ("2 s command, intent", "twi-2s", "/test-intent", {"language": "tw", "transcribe": "false"}),
-    (COMMAND, "twi-3s", "/test-intent", {"language": "tw", "transcribe": "false"}),
+    ("3 s command, intent", "twi-3s", "/test-intent", {"language": "tw", "transcribe": "false"}),
     ("5 s command, intent", "twi-5s", "/test-intent", {"language": "tw", "transcribe": "false"}),
     ("3 s command, intent and words", "twi-3s", "/test-intent", {"language": "tw"}),
     ("11 s, words", "english-11s", "/v1/audio/transcriptions", {"language": "en", "model": "whisper-1"}),
@@ -111,22 +111,23 @@ class Server:
 
 
 def measure_server(binary, name, arguments, model, clips, rounds, env, beside):
-    """`beside` is the child of faster-whisper that writes the words of the 3 s command in every round."""
+    """`beside` is the child of faster-whisper that writes the words of the 3 s commands in every round."""
+    commands = [(COMMANDS, name, *REQUESTS[0][2:]) for name in clips if name.startswith("command-")]
     served = ["--huggingface", str(HEAD), "--base", str(model), *arguments]
     server = Server(binary, served, env)
     try:
         server.ask(*request_of(REQUESTS[0], clips))
         time.sleep(IDLE_S)
         idle = server.memory()
-        taken = {request[0]: [] for request in REQUESTS}
+        taken = {request[0]: [] for request in [*REQUESTS, *commands]}
         transcripts = []
         for number in range(-1, rounds):  # round -1 warms up and is not kept
-            for request in REQUESTS:
+            for request in [*REQUESTS, *commands]:
                 time.sleep(SETTLE_S)
                 answered = server.ask(*request_of(request, clips))
                 if number >= 0:
                     taken[request[0]].append(answered)
-                if request[0] == COMMAND and beside:
+                if request[0] == COMMANDS and beside:
                     time.sleep(SETTLE_S)
                     clip = clips[request[1]]
                     wall_ms, _ = beside.ask("transcribe", clip["language"], clip["path"])
@@ -138,6 +139,8 @@ def measure_server(binary, name, arguments, model, clips, rounds, env, beside):
             last = results[-1][1]
             said = {key: last.get(key) for key in ("intent", "accepted", "intent_source", "timings_ms") if key in last}
             said["words"] = last.get("transcription") or last.get("text")
+            if request == COMMANDS:
+                said = {"commands": len(commands)}
             requests[request] = {**summary([wall_ms for wall_ms, _ in results]), "answer": said}
         return {
             "ours": name,
@@ -146,7 +149,7 @@ def measure_server(binary, name, arguments, model, clips, rounds, env, beside):
             "idle": idle,
             "after": server.memory(),
             "requests": requests,
-            "beside": {"request": COMMAND, "engine": beside.name, **summary(transcripts)} if transcripts else None,
+            "beside": {"request": COMMANDS, "engine": beside.name, **summary(transcripts)} if transcripts else None,
         }
     finally:
         server.close()

@@ -184,7 +184,7 @@ fn generation_settings_of_the_wrong_kind() {
         let loaded = Loaded::open(folder.path()).unwrap();
         let model = &loaded.model;
         let mel = vec![0.1; model.whisper.config.num_mel_bins * model.whisper.config.n_frames()];
-        let encoding = model.encode_mel(&mel, &model.whisper.encoder).unwrap();
+        let encoding = model.encode_mel(&mel).unwrap();
         let cache = model.whisper.decoder.start(&encoding, 1);
         let tokens = [59, 60, 65];
         let weights = common::block_on(model.whisper.decoder.cross_weights(&tokens, &cache, &model.alignment_heads));

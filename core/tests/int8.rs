@@ -2,9 +2,9 @@
 //!
 //! | what | within |
 //! |---|---|
-//! | encoder, each stage, root mean square over that of the f32 stage | 25 % in one product, as first looks are; 10 % for words; 0.5 % refined, as second looks are |
-//! | decoder, each stage and the logits of one token, the same way | 10 % |
-//! | the likeliest token's logit against its row and the state, in f32 | 1e-3 |
+//! | encoder, each stage, root mean square over that of the f32 stage | 20 %; 0.5 % refined, as second looks are |
+//! | decoder, each stage and the logits of one token, the same way | 20 % |
+//! | the likeliest tokens' logits against their rows and the state, in f32 | 0.1 |
 //! | intents from the sound, on every clip | the same |
 //!
 //! The model is found as in `golden_base`, which says what happens without it. How the kernel rounds is tested where it
@@ -28,9 +28,9 @@ use okyeame_core::weights::folder::{Base, ModelFolder, OpenOptions};
 use okyeame_core::whisper::encoder::EncoderStages;
 use okyeame_core::whisper::{AudioEncoder, Whisper};
 
-const MAX_RELATIVE_ERROR: f64 = 0.25;
-const MAX_ERROR_FOR_WORDS: f64 = 0.1;
+const MAX_RELATIVE_ERROR: f64 = 0.1;
 const MAX_REFINED_ERROR: f64 = 0.005;
+const MAX_LOGIT_ERROR: f32 = 0.1;
 
 fn values(tensor: Tensor<3>) -> Vec<f32> {
     tensor.into_data().try_into_vec_as::<f32>().unwrap()
@@ -83,8 +83,6 @@ fn every_stage_is_near_that_in_floating_point() {
     let (expected, encoding) = encoded(&float.encoder, &device);
     let once = worst("encoder", &encoded(&int8.encoder, &device).0, &expected);
     assert!(once > MAX_REFINED_ERROR && once < MAX_RELATIVE_ERROR, "{once}");
-    let for_words = worst("encoder, for words", &encoded(&int8.encoder.for_words(), &device).0, &expected);
-    assert!(for_words < once.min(MAX_ERROR_FOR_WORDS), "{for_words}");
     let refined = worst("encoder, refined", &encoded(&int8.encoder.refined().unwrap(), &device).0, &expected);
     assert!(refined > 0.0 && refined < MAX_REFINED_ERROR, "{refined}");
     assert!(float.encoder.refined().is_none());
@@ -104,14 +102,16 @@ fn every_stage_is_near_that_in_floating_point() {
     let decoder = worst("decoder", &got, &expected);
     let of_logits = relative_rms(&from_integers, &logits);
     eprintln!("logits: {of_logits:.5}");
-    assert!(decoder > 0.0 && decoder.max(of_logits) < MAX_ERROR_FOR_WORDS, "{decoder}, logits {of_logits}");
-    // Where it is decided, the vocabulary's product has all its digits: it is that of the same state in floating point.
+    assert!(decoder > 0.0 && decoder.max(of_logits) < MAX_RELATIVE_ERROR, "{decoder}, logits {of_logits}");
+    // Where it is decided, the vocabulary's product is nearly that of the same state in floating point: only the rows are rounded, each 32 numbers to
+    // 8 bits.
     let of_same_state = values(float.decoder.logits(Tensor::from_data(TensorData::new(state, [1, 1, 512]), &device)));
     let mut likeliest: Vec<usize> = (0..logits.len()).collect();
     likeliest.sort_by(|a, b| from_integers[*b].total_cmp(&from_integers[*a]));
     for token in &likeliest[..8] {
         let (got, expected) = (from_integers[*token], of_same_state[*token]);
-        assert!((got - expected).abs() < 1e-3, "token {token}: {got}, not {expected}");
+        eprintln!("token {token}: {got}, in floating point {expected}");
+        assert!((got - expected).abs() < MAX_LOGIT_ERROR, "token {token}: {got}, not {expected}");
     }
 }
 

@@ -27,6 +27,7 @@ use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
 use crate::config::{ServerConfig, duration};
+use crate::cores;
 use crate::engine::{CheckOptions, Engine, MemoryProbe};
 use crate::error::ApiError;
 use crate::memory;
@@ -382,7 +383,13 @@ fn run(shared: &Shared, choice: ModelChoice) {
         (Err(error), _) | (_, Err(error)) => return fail(shared, &LoadFailure::inside(error.to_string())),
     };
     match commands.install(|| load(&*shared.loader, choice)) {
-        Ok(model) => shared.put(Arc::new(model)),
+        Ok(model) => {
+            if model.info.device == "cpu" {
+                cores::keep_apart(&commands);
+                cores::keep_apart(&words);
+            }
+            shared.put(Arc::new(model));
+        }
         Err(failure) => return fail(shared, &failure),
     }
     std::thread::scope(|scope| {

@@ -11,6 +11,7 @@ mod audio_store;
 pub mod cli;
 pub mod config;
 mod connections;
+mod cores;
 pub mod engine;
 mod error;
 mod inference_worker;

@@ -81,7 +81,18 @@ pub struct Thresholds {
     pub ambiguous_above: f32,
 }
 
+/// Whether two probabilities are less than `log_odds` apart.
+pub(crate) fn are_close(one: f32, other: f32, log_odds: f32) -> bool {
+    let of = |p: f32| (p / (1.0 - p)).ln();
+    (of(one) - of(other)).abs() < log_odds
+}
+
 impl Thresholds {
+    /// Whether `confidence`, the best intent's, or `in_scope` is nearer to its threshold than `log_odds`.
+    pub(crate) fn are_near(&self, in_scope: f32, confidence: f32, log_odds: f32) -> bool {
+        are_close(confidence, self.confidence_below, log_odds) || are_close(in_scope, self.in_scope_below, log_odds)
+    }
+
     /// Why the best of `predictions` (best first) is not to be acted on; `None` if it is.
     #[must_use]
     pub fn judge(&self, in_scope: f32, predictions: &[(usize, f32)]) -> Option<Rejection> {
@@ -304,6 +315,30 @@ mod tests {
 
     fn parsed(file: &Value) -> std::result::Result<Calibration, String> {
         Calibration::parse(file.to_string().as_bytes()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn near_is_by_log_odds_of_either_threshold() {
+        let thresholds = Thresholds { in_scope_below: 0.02, confidence_below: 0.72, ambiguous_above: 0.5 };
+        // 0.72 has log-odds of 0.94, 0.8 of 1.39, 0.81 of 1.45, 0.61 of 0.45; 0.02 has -3.89, 0.033 has -3.38.
+        for (in_scope, confidence, expected) in [
+            (0.99, 0.74, true),
+            (0.99, 0.80, true),
+            (0.99, 0.81, false),
+            (0.99, 0.62, true),
+            (0.99, 0.60, false),
+            (0.99, 0.9999, false),
+            (0.032, 0.03, true),
+            (0.034, 0.03, false),
+            (1.0, 1.0, false),
+            (0.0, 0.0, false),
+            (f32::NAN, f32::NAN, false),
+        ] {
+            assert_eq!(thresholds.are_near(in_scope, confidence, 0.5), expected, "{in_scope}, {confidence}");
+        }
+        // No answer is near to a threshold that all or none pass.
+        let none = Thresholds { in_scope_below: 0.0, confidence_below: 1.0, ambiguous_above: 1.0 };
+        assert!([0.0, 0.5, 1.0].into_iter().all(|p| !none.are_near(p, p, 0.5)));
     }
 
     #[test]

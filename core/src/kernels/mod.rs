@@ -6,7 +6,7 @@
 //! leaves a head's block. On every other device the same functions are a few ordinary Burn
 //! operations, which is also what the tests here hold the CPU path against.
 //!
-//! Read in this order: [`linear`], [`int8`], [`layer_norm`], [`attention`], `half_matrix`, [`cpu`]; [`profile`] and [`peak`] measure them.
+//! Read in this order: [`linear`], [`int8`], `rotation`, [`layer_norm`], [`attention`], `half_matrix`, [`cpu`]; [`profile`] and [`peak`] measure them.
 //! What was measured, and what did not pay, is in ARCHITECTURE.md.
 
 pub mod attention;
@@ -27,6 +27,7 @@ pub mod layer_norm;
 pub mod linear;
 pub mod peak;
 pub mod profile;
+mod rotation;
 
 pub use attention::{CrossKv, SelfKv, self_attention, self_attention_of};
 pub use channel_norm::ChannelNorm;

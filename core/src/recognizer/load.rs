@@ -55,7 +55,7 @@ impl Recognizer {
         let (transcriber, head) = match folder.body {
             Body::Whisper(files) => {
                 describe_whisper(&mut info, &files);
-                // A head may want to look at a clip again, more exactly; words are written of the first look.
+                // A head may want to look at a clip again, more exactly.
                 let exact = Target { refined: true, ..target };
                 let head = head.map(|head| load_head(head, &files, exact, &mut info)).transpose()?;
                 let shares = head.as_ref().is_some_and(|head| head.own_encoder.is_none());

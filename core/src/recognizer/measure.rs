@@ -10,7 +10,6 @@ use crate::audio::{SpeechSpan, Waveform, find_speech};
 use crate::error::{Error, Result};
 use crate::intent::head::HeadWindow;
 use crate::kernels;
-use crate::whisper::AudioEncoder;
 
 /// Where the time of the command path went.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -36,7 +35,7 @@ impl Recognizer {
         let started = Instant::now();
         let speech = find_speech(audio.samples()).ok_or(Error::EmptyAudio)?;
         let (samples, n_samples) = fitted(audio.samples(), &speech, whisper.window_samples());
-        let (_, timings) = timed_states(whisper, &whisper.model.whisper.encoder, samples, n_samples, started).await?;
+        let (_, timings) = timed_states(whisper, samples, n_samples, started).await?;
         Ok(timings)
     }
 
@@ -51,13 +50,9 @@ impl Recognizer {
         let clip = SpeechSpan { start_sample: 0, end_sample: audio.samples().len() };
         let (samples, n_fitted) = fitted(audio.samples(), &clip, whisper.window_samples());
         match window {
-            HeadWindow::Fitted => {
-                Ok(timed_states(whisper, &whisper.model.whisper.encoder, samples, n_fitted, started).await?.1)
-            }
+            HeadWindow::Fitted => Ok(timed_states(whisper, samples, n_fitted, started).await?.1),
             HeadWindow::Full => {
-                let encoder = whisper.model.whisper.encoder.for_words();
-                let (states, timings) =
-                    timed_states(whisper, &encoder, samples, whisper.window_samples(), started).await?;
+                let (states, timings) = timed_states(whisper, samples, whisper.window_samples(), started).await?;
                 let started = Instant::now();
                 let _window = whisper.model.window_of(states);
                 Ok(CommandTimings { cross_ms: ms_since(started), ..timings })
@@ -70,7 +65,6 @@ impl Recognizer {
 /// began at `started`.
 async fn timed_states(
     whisper: &WhisperTranscriber,
-    encoder: &AudioEncoder,
     samples: &[f32],
     n_samples: usize,
     started: Instant,
@@ -78,7 +72,7 @@ async fn timed_states(
     let mel = whisper.extractor.extract_padded(samples, n_samples)?;
     let features_ms = ms_since(started);
     let started = Instant::now();
-    let states = whisper.model.encode_mel(&mel.data, encoder)?;
+    let states = whisper.model.encode_mel(&mel.data)?;
     let [_, n_audio_ctx, _] = states.dims();
     // Reading back is what waits for the device.
     let values = kernels::read(states.clone(), "encoder").await?;

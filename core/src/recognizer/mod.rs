@@ -215,9 +215,17 @@ impl Recognizer {
         }
     }
 
-    /// Recognises several clips, as [`Recognizer::recognize`] each of them: those that the intent head hears share one pass
-    /// through its encoder, whose time each of them is told. A clip that fails, fails alone.
+    /// Recognises several clips, as [`Recognizer::recognize`] each of them. On a CPU each core takes a clip of its own; on other
+    /// devices those that the intent head hears share one pass through its encoder, whose time each of them is told. A clip that
+    /// fails, fails alone.
     pub async fn recognize_all(&self, clips: &[(&Waveform, &RecognizeOptions)]) -> Vec<Result<Recognition>> {
+        if self.compute.name == "cpu" {
+            // Nothing waits on a CPU. The executor may be entered again: a thread that waits for a part of its clip may take up the next.
+            let one = |(audio, options): &(&Waveform, &RecognizeOptions)| {
+                futures_lite::future::block_on(self.recognize(audio, options))
+            };
+            return clips.par_iter().map(one).collect();
+        }
         let mut begun: Vec<_> = clips.par_iter().map(|(audio, options)| self.begin(audio, options)).collect();
         let mels: Vec<_> = begun
             .iter_mut()
@@ -478,13 +486,8 @@ impl Recognizer {
     fn encode_for_head(&self, mut mels: Vec<Tensor<3>>) -> Result<Vec<Vec<Tensor<3>>>> {
         let Some(head) = self.head.as_ref().filter(|_| !mels.is_empty()) else { return Ok(Vec::new()) };
         let encoder = self.head_encoder(head)?;
-        let one = |mel| head.states(encoder, mel);
-        // Cores gain nothing from larger products, but lose less by not sharing one: each takes a window of its own.
-        if self.compute.name == "cpu" {
-            return mels.into_par_iter().map(one).collect();
-        }
         if mels.len() == 1 {
-            return mels.drain(..).map(one).collect();
+            return mels.drain(..).map(|mel| head.states(encoder, mel)).collect();
         }
         let mut states = encoder.forward_all_of(mels)?;
         if !head.head.needs_all_states() {

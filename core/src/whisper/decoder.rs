@@ -1,18 +1,16 @@
 //! The text decoder: tokens and an encoding to the next token's logits, with caches.
 //!
 //! Follows `openai/whisper` `model.py` `TextDecoder`. The logits' matrix is the token embedding itself
-//! (tied); it is kept once packed for the product and once as half-precision rows for the look-up,
-//! which are converted a token at a time: checkpoints ship half precision, so nothing is lost, and
-//! those from f32 files keep f32 rows.
+//! (tied); it is kept once packed for the product and once as rows for the look-up ([`super::token_embedding`]).
 
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use half::f16;
 use rayon::prelude::*;
 
 use super::config::WhisperConfig;
 use super::encoder::fused_qkv;
+use super::token_embedding::TokenEmbedding;
 use crate::decoding::top;
 use crate::error::{Error, Result};
 use crate::kernels::{Activation, CpuBuffer, CrossKv, LayerNorm, Linear, SelfKv, Target, profile};
@@ -24,7 +22,7 @@ const LOOKED_AT_AGAIN: usize = 16;
 /// Whisper's text decoder.
 #[derive(Debug, Clone)]
 pub struct TextDecoder {
-    token_embedding: Arc<EmbeddingRows>,
+    token_embedding: Arc<TokenEmbedding>,
     /// `[n_text_ctx, n_state]` row-major
     positional_embedding: Arc<Vec<f32>>,
     blocks: Vec<DecoderBlock>,
@@ -37,32 +35,6 @@ pub struct TextDecoder {
     /// Keys and values of an encoding in half precision: for int8 models, which 8 bits have cost more than 11 do.
     half_cross_kv: bool,
     device: Device,
-}
-
-/// One row a token.
-#[derive(Debug)]
-enum EmbeddingRows {
-    Half(Vec<f16>),
-    Single(Vec<f32>),
-}
-
-impl EmbeddingRows {
-    fn new(values: &[f32]) -> Self {
-        let half: Vec<f16> = values.iter().map(|v| f16::from_f32(*v)).collect();
-        if values.iter().zip(&half).all(|(v, h)| h.to_f32() == *v) {
-            Self::Half(half)
-        } else {
-            Self::Single(values.to_vec())
-        }
-    }
-
-    fn row(&self, token: usize, n_state: usize) -> Vec<f32> {
-        let range = token * n_state..(token + 1) * n_state;
-        match self {
-            Self::Half(rows) => rows[range].iter().map(|h| h.to_f32()).collect(),
-            Self::Single(rows) => rows[range].to_vec(),
-        }
-    }
 }
 
 /// What a decoder remembers of one window: the encoding's keys and values, and the tokens so far.
@@ -119,8 +91,10 @@ impl TextDecoder {
         let device = target.device;
         let take = |name: &str| checkpoint.take(&format!("model.decoder.{name}"));
         let embedding = take("embed_tokens.weight")?;
-        let (rows, logits) =
-            rayon::join(|| EmbeddingRows::new(&embedding), || Linear::new(&embedding, None, config.vocab_size, target));
+        let (rows, logits) = rayon::join(
+            || TokenEmbedding::new(&embedding, config.d_model, target.int8),
+            || Linear::new(&embedding, None, config.vocab_size, target),
+        );
         drop(embedding); // a third of the model: not held while the blocks are loaded
         Ok(Self {
             token_embedding: Arc::new(rows),
@@ -264,10 +238,11 @@ impl TextDecoder {
         logits.into_tensor()
     }
 
-    /// The likeliest tokens' logits as they are without 8-bit integers, whose error would decide where two are close.
+    /// The likeliest tokens' logits of a state in floating point, and of rows with more digits: the error of 8-bit integers would decide
+    /// where two are close.
     fn look_again(&self, logits: &mut [f32], state: &[f32]) {
         for token in top(logits, LOOKED_AT_AGAIN) {
-            let embedding = self.token_embedding.row(token, self.n_state);
+            let embedding = self.token_embedding.row(token);
             logits[token] = embedding.iter().zip(state).map(|(e, s)| e * s).sum();
         }
     }
@@ -289,7 +264,7 @@ impl TextDecoder {
             for (i, token) in row.iter().enumerate() {
                 let start = (past + i) * self.n_state;
                 let position = &self.positional_embedding[start..start + self.n_state];
-                let embedding = self.token_embedding.row(*token as usize, self.n_state);
+                let embedding = self.token_embedding.row(*token as usize);
                 values.extend(embedding.iter().zip(position).map(|(e, p)| e + p));
             }
         }
@@ -319,12 +294,9 @@ impl DecoderBlock {
         let norm = |name: &str| -> Result<LayerNorm> {
             Ok(LayerNorm::new(take(&format!("{name}.weight"))?, take(&format!("{name}.bias"))?, target.device))
         };
-        let linear = |name: &str, d_output: usize, target: Target<'_>| -> Result<Linear> {
+        let linear = |name: &str, d_output: usize| -> Result<Linear> {
             Ok(Linear::new(&take(&format!("{name}.weight"))?, Some(take(&format!("{name}.bias"))?), d_output, target))
         };
-        // Where attention looks is worth all digits in 8-bit integers, too; the rest of a block bears their error.
-        let exact = |linear: Linear| linear.refined().unwrap_or(linear);
-        let refined = Target { refined: true, ..target };
         // Keys and values of the encoding as one product; the key projection has no bias.
         let mut kv = take("encoder_attn.k_proj.weight")?;
         kv.extend(take("encoder_attn.v_proj.weight")?);
@@ -332,15 +304,15 @@ impl DecoderBlock {
         kv_bias.extend(take("encoder_attn.v_proj.bias")?);
         Ok(Self {
             attn_ln: norm("self_attn_layer_norm")?,
-            qkv: exact(fused_qkv(&take, "self_attn", n_state, refined)?),
-            attn_out: linear("self_attn.out_proj", n_state, target)?,
+            qkv: fused_qkv(&take, "self_attn", n_state, target)?,
+            attn_out: linear("self_attn.out_proj", n_state)?,
             cross_ln: norm("encoder_attn_layer_norm")?,
-            cross_q: exact(linear("encoder_attn.q_proj", n_state, refined)?),
-            cross_kv: exact(Linear::new(&kv, Some(kv_bias), 2 * n_state, refined)),
-            cross_out: linear("encoder_attn.out_proj", n_state, target)?,
+            cross_q: linear("encoder_attn.q_proj", n_state)?,
+            cross_kv: Linear::new(&kv, Some(kv_bias), 2 * n_state, target),
+            cross_out: linear("encoder_attn.out_proj", n_state)?,
             mlp_ln: norm("final_layer_norm")?,
-            fc1: linear("fc1", config.decoder_ffn_dim, target)?,
-            fc2: linear("fc2", n_state, target)?,
+            fc1: linear("fc1", config.decoder_ffn_dim)?,
+            fc2: linear("fc2", n_state)?,
         })
     }
 

@@ -82,21 +82,6 @@ impl AudioEncoder {
         Some(Self { blocks, ..self.clone() })
     }
 
-    /// The same encoder, weights shared, as text is written of it: in 8-bit integers with the first block, whose error all others
-    /// carry on, and every projection into and out of attention refined. That costs a third more, and most of the words that
-    /// came out different are not (README.md, "8-bit integers"). An intent head needs none of it, since what is close is
-    /// looked at again.
-    #[must_use]
-    pub fn for_words(&self) -> Self {
-        let blocks = self.blocks.iter().enumerate().map(|(layer, block)| {
-            let refined = |linear: &Linear| linear.refined().unwrap_or_else(|| linear.clone());
-            let (qkv, attn_out) = (refined(&block.qkv), refined(&block.attn_out));
-            let block = EncoderBlock { qkv, attn_out, ..block.clone() };
-            if layer == 0 { block.refined().unwrap_or(block) } else { block }
-        });
-        Self { blocks: blocks.collect(), ..self.clone() }
-    }
-
     /// Encodes one window.
     ///
     /// # Shapes
@@ -220,17 +205,15 @@ struct EncoderBlock {
 impl EncoderBlock {
     fn load(config: &WhisperConfig, checkpoint: &Checkpoint<'_>, layer: usize, target: Target<'_>) -> Result<Self> {
         let (device, n_state) = (target.device, config.d_model);
-        let always = Target { refined: true, ..target }; // for `AudioEncoder::for_words`
-        let target = if layer == 0 { always } else { target };
         let take = |name: &str| checkpoint.take(&format!("model.encoder.layers.{layer}.{name}"));
         Ok(Self {
             attn_ln: LayerNorm::new(take("self_attn_layer_norm.weight")?, take("self_attn_layer_norm.bias")?, device),
-            qkv: fused_qkv(&take, "self_attn", n_state, always)?,
+            qkv: fused_qkv(&take, "self_attn", n_state, target)?,
             attn_out: Linear::new(
                 &take("self_attn.out_proj.weight")?,
                 Some(take("self_attn.out_proj.bias")?),
                 n_state,
-                always,
+                target,
             ),
             mlp_ln: LayerNorm::new(take("final_layer_norm.weight")?, take("final_layer_norm.bias")?, device),
             fc1: Linear::new(&take("fc1.weight")?, Some(take("fc1.bias")?), config.encoder_ffn_dim, target),

@@ -11,6 +11,7 @@ pub mod decoder;
 pub mod encoder;
 pub mod model;
 pub mod speech_model;
+mod token_embedding;
 
 pub use config::{GenerationConfig, WhisperConfig};
 pub use decoder::{DecoderCache, TextDecoder};

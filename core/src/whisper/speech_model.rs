@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::{AudioEncoder, DecoderCache, Whisper};
+use super::{DecoderCache, Whisper};
 use crate::decoding::SpeechModel;
 use crate::error::{Error, Result};
 use crate::kernels;
@@ -27,7 +27,7 @@ pub struct WhisperOnDevice {
 }
 
 impl WhisperOnDevice {
-    /// Encodes log-mel frames, a full or a fitted window, by this model's encoder or another form of it.
+    /// Encodes log-mel frames, a full or a fitted window.
     ///
     /// # Shapes
     /// - mel: `[n_mels, n_frames]` row-major
@@ -35,13 +35,13 @@ impl WhisperOnDevice {
     ///
     /// # Errors
     /// [`crate::Error::ShapeMismatch`] if the window is too long or odd.
-    pub fn encode_mel(&self, mel: &[f32], encoder: &AudioEncoder) -> Result<Tensor<3>> {
+    pub fn encode_mel(&self, mel: &[f32]) -> Result<Tensor<3>> {
         let n_mels = self.whisper.config.num_mel_bins;
         if !mel.len().is_multiple_of(n_mels) {
             return Err(Error::ShapeMismatch { tensor: "mel", expected: vec![n_mels, 0], got: vec![mel.len()] });
         }
         let data = TensorData::new(mel.to_vec(), [1, n_mels, mel.len() / n_mels]);
-        encoder.forward(Tensor::from_data(data, &self.device))
+        self.whisper.encoder.forward(Tensor::from_data(data, &self.device))
     }
 
     /// A window of states that the encoder gave, ready for texts.
@@ -64,7 +64,7 @@ impl SpeechModel for WhisperOnDevice {
     }
 
     async fn encode(&self, mel: &[f32]) -> Result<EncodedWindow> {
-        Ok(self.window_of(self.encode_mel(mel, &self.whisper.encoder.for_words())?))
+        Ok(self.window_of(self.encode_mel(mel)?))
     }
 
     fn start(&self, window: &EncodedWindow, batch: usize) -> DecoderCache {

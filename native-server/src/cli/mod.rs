@@ -28,6 +28,7 @@ use okyeame_core::recognizer::LoadOptions;
 use okyeame_core::weights::folder::{ModelFolder, OpenOptions};
 
 use crate::access::keys::KeyError;
+use crate::cores;
 use crate::engine::Engine;
 use crate::memory;
 use crate::model_choice::{ModelChoice, TWI_SHOP};
@@ -275,7 +276,11 @@ impl ModelArgs {
 
     /// Finds the model, fetching it if need be, and loads it.
     fn load(&self) -> Result<Recognizer, CliError> {
-        Ok(load(&self.choice()?, &self.compute)?)
+        let recognizer = load(&self.choice()?, &self.compute)?;
+        if recognizer.compute().name == "cpu" {
+            cores::keep_all_apart();
+        }
+        Ok(recognizer)
     }
 }
 

@@ -13,9 +13,14 @@ fn numbers(n: usize, seed: u64) -> Vec<f32> {
     (0..n).map(|_| (0..6).map(|_| rng.f32() - 0.5).sum()).collect()
 }
 
-/// The product in f64, and how far 8 bits may be from it: half a step of each factor, times what it is multiplied with.
+/// The product in f64, and how far 8 bits may be from it: half a step of each factor as it is rounded, times what it is multiplied with.
 fn exact(x: &[f32], weight: &[f32], bias: &[f32], d_input: usize) -> Vec<(f64, f64)> {
     let largest = largest_weight();
+    let (mut x, mut weight) = (x.to_vec(), weight.to_vec());
+    if can_rotate(d_input) {
+        rotate(&mut x, d_input);
+        rotate(&mut weight, d_input);
+    }
     let products = |(row, scale): (&[f32], f32)| {
         let of_channel = |(weight, bias): (&[f32], &f32)| {
             let step = weight.iter().fold(0.0f32, |m, v| m.max(v.abs())) / largest;
@@ -93,17 +98,19 @@ fn rows_do_not_see_each_other() {
 
 #[test]
 fn rows_with_a_number_that_is_none_give_none_and_leave_the_others_alone() {
-    let (d_input, d_output) = (50, 9);
-    let int8 = Int8Weight::new(&numbers(d_output * d_input, 1), None, d_output, Precision::Double);
-    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        for at in [0, 17, 49] {
-            let mut x = numbers(3 * d_input, 2);
-            x[d_input + at] = bad;
-            let mut out = vec![0.0; 3 * d_output];
-            int8.forward(&x, &mut out, &Then::Activate(Activation::None), Precision::Single);
-            let finite: Vec<bool> = out.chunks(d_output).map(|row| row.iter().all(|v| v.is_finite())).collect();
-            assert_eq!(finite, [true, false, true], "{bad} at {at}");
-            assert!(out[d_output..2 * d_output].iter().all(|v| v.is_nan()), "{bad} at {at}");
+    // The second is rotated, in two blocks.
+    for (d_input, d_output) in [(50, 9), (64 + 32, 9)] {
+        let int8 = Int8Weight::new(&numbers(d_output * d_input, 1), None, d_output, Precision::Double);
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for at in [0, 17, 49] {
+                let mut x = numbers(3 * d_input, 2);
+                x[d_input + at] = bad;
+                let mut out = vec![0.0; 3 * d_output];
+                int8.forward(&x, &mut out, &Then::Activate(Activation::None), Precision::Single);
+                let finite: Vec<bool> = out.chunks(d_output).map(|row| row.iter().all(|v| v.is_finite())).collect();
+                assert_eq!(finite, [true, false, true], "{bad} at {at}");
+                assert!(out[d_output..2 * d_output].iter().all(|v| v.is_nan()), "{bad} at {at}");
+            }
         }
     }
 }
@@ -160,6 +167,60 @@ fn stored_bytes_are_rounded_to_themselves() {
             assert!(again.iter().zip(row).map(off).fold(0.0, f32::max) <= 0.5 / 63.0 + 1e-6);
         }
     }
+}
+
+/// So they are not rotated, and their product with rows in whole steps is exact; a weight off the steps has all rotated.
+#[test]
+fn stored_bytes_are_multiplied_as_they_are() {
+    if may_saturate() {
+        return; // they are rounded to half the steps there
+    }
+    let (n_rows, d_input, d_output) = (5, 64, 20);
+    let (bytes, scales) = in_steps(d_output, d_input, 3);
+    let mut weight: Vec<f32> =
+        bytes.iter().enumerate().map(|(i, byte)| f32::from(*byte) / scales[i / d_input]).collect();
+    let mut rng = fastrand::Rng::with_seed(4);
+    let mut x: Vec<f32> = (0..n_rows * d_input).map(|_| f32::from(rng.u8(..))).collect();
+    x.chunks_exact_mut(d_input).for_each(|row| row[..2].copy_from_slice(&[0.0, 255.0])); // so that a step is one
+    let int8 = Int8Weight::new(&weight, None, d_output, Precision::Single);
+    assert!(!int8.is_rotated);
+    let mut out = vec![0.0; n_rows * d_output];
+    int8.forward(&x, &mut out, &Then::Activate(Activation::None), Precision::Single);
+    for (i, got) in out.iter().enumerate() {
+        let (row, channel) = (i / d_output, i % d_output);
+        let products = x[row * d_input..].iter().zip(&bytes[channel * d_input..(channel + 1) * d_input]);
+        let sum: i64 = products.map(|(x, w)| *x as i64 * i64::from(*w)).sum();
+        let expected = sum as f32 / scales[channel];
+        assert!((got - expected).abs() <= 1e-5 * expected.abs(), "{got}, not {expected}");
+    }
+    weight[7 * d_input + 3] *= 1.001;
+    assert!(Int8Weight::new(&weight, None, d_output, Precision::Single).is_rotated);
+}
+
+/// A few loud channels, as Whisper's states have them, cost the others nothing.
+#[test]
+fn what_is_loud_does_not_cost_the_others_their_digits() {
+    let (n_rows, d_input, d_output) = (20, 512, 64);
+    let (weight, bias) = (numbers(d_output * d_input, 1), numbers(d_output, 2));
+    let mut x = numbers(n_rows * d_input, 3);
+    x.chunks_exact_mut(d_input).for_each(|row| row[100] = 40.0);
+    let expected: Vec<f64> = exact(&x, &weight, &bias, d_input).into_iter().map(|(sum, _)| sum).collect();
+    let mut int8 = Int8Weight::new(&weight, Some(bias.clone()), d_output, Precision::Single);
+    assert!(int8.is_rotated);
+    let error = |int8: &Int8Weight| {
+        let mut out = vec![0.0; n_rows * d_output];
+        int8.forward(&x, &mut out, &Then::Activate(Activation::None), Precision::Single);
+        out.iter().zip(&expected).map(|(got, sum)| (f64::from(*got) - sum).powi(2)).sum::<f64>().sqrt()
+    };
+    let rotated = error(&int8);
+    // The same, but not rotated.
+    let mut steps = vec![0; weight.len()];
+    let rows = steps.chunks_exact_mut(d_input).zip(weight.chunks_exact(d_input));
+    let scales = rows.map(|(steps, row)| round_row(row, steps, largest_weight())).collect();
+    int8.whole = Part::new(&steps, scales);
+    int8.is_rotated = false;
+    let plain = error(&int8);
+    assert!(rotated < plain / 2.0, "{rotated}, without rotation {plain}");
 }
 
 /// Every row that `source` has in int8, unpacked to f32 as all weights are, is rounded to the bytes that it was. Rows are
@@ -254,8 +315,11 @@ fn rows_keep_to_themselves_in_two_parts_and_none_is_lost() {
 /// Two layers at once are the two one after the other, to the last bit.
 #[test]
 fn through_two_layers_is_one_and_then_the_other() {
-    let (d_input, d_hidden) = (24, 70);
-    for precision in [Precision::Single, Precision::Double] {
+    // The second pair is rotated, the third in its hidden layer alone.
+    let shapes = [(24, 70), (64, 96), (24, 128)];
+    for ((d_input, d_hidden), precision) in
+        shapes.into_iter().flat_map(|shape| [(shape, Precision::Single), (shape, Precision::Double)])
+    {
         let first = Int8Weight::new(&numbers(d_hidden * d_input, 1), Some(numbers(d_hidden, 2)), d_hidden, precision);
         let second = Int8Weight::new(&numbers(d_input * d_hidden, 3), Some(numbers(d_input, 4)), d_input, precision);
         for n_rows in [1, 9, 300] {
