@@ -8,7 +8,7 @@ A row whose measurements a result does not have is left out; so an older result 
 OURS, EXACT, THEIRS = "int8", "f32", "faster-whisper int8"
 BASE = "whisper-base"  # the bars are for it; of another model the ratios are stated
 SPOKEN_FOR_RATE = ("english-11s", "english-30s")  # greedy; a 3 s clip has too few tokens to say anything
-MOST_WORD_ERRORS_PERCENT = 0.2
+MOST_MORE_WORD_ERRORS = 0.2  # points
 MOST_RESIDENT_MB = 250
 LEAST_SHARE = 0.6
 
@@ -156,8 +156,8 @@ def edit_distance(one, other):
 
 
 def word_errors(result):
-    """case → words of our f32, and how many of them are others in our int8. Empty if the two were not both measured, or
-    the weights were made up."""
+    """case → words of our f32, and how many of them are others in our int8; how many were spoken, and how many each gets
+    wrong, where that is known. Empty if the two were not both measured, or the weights were made up."""
     found = {}
     if result.get("model_note"):
         return found
@@ -166,10 +166,14 @@ def word_errors(result):
         if case["our_work"].startswith("transcribe") and all(both):
             exact, quantised = (bare_words(engine["text"]) for engine in both)
             found[name] = {"words": len(exact), "errors": edit_distance(exact, quantised)}
+            if spoken := bare_words(result["clips"][case["clip"]].get("words") or ""):
+                wrong = {EXACT: edit_distance(spoken, exact), OURS: edit_distance(spoken, quantised)}
+                found[name] |= {"spoken": len(spoken), "wrong": wrong}
     return found
 
 
-def word_error_percent(errors):
-    """Over all clips together; None without a word."""
-    words = sum(case["words"] for case in errors.values())
-    return 100 * sum(case["errors"] for case in errors.values()) / words if words else None
+def word_error_rates(errors):
+    """In percent, of f32 and of int8, against what was spoken in all clips of which that is known; None without one."""
+    known = [case for case in errors.values() if "spoken" in case]
+    spoken = sum(case["spoken"] for case in known)
+    return tuple(100 * sum(case["wrong"][name] for case in known) / spoken for name in (EXACT, OURS)) if spoken else None

@@ -28,7 +28,7 @@ use okyeame_core::weights::folder::{Base, ModelFolder, OpenOptions};
 use okyeame_core::whisper::encoder::EncoderStages;
 use okyeame_core::whisper::{AudioEncoder, Whisper};
 
-const MAX_RELATIVE_ERROR: f64 = 0.1;
+const MAX_RELATIVE_ERROR: f64 = 0.2;
 const MAX_REFINED_ERROR: f64 = 0.005;
 const MAX_LOGIT_ERROR: f32 = 0.1;
 

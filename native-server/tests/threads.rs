@@ -19,6 +19,12 @@ fn of_the_tests(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests").join(path).canonicalize().unwrap()
 }
 
+/// The mask in `/proc/…/status`; the tests' machines have no more than 128 cores.
+fn allowed_cores(status: &str) -> u128 {
+    let mask = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed:")).unwrap();
+    u128::from_str_radix(&mask.trim().replace(',', ""), 16).unwrap()
+}
+
 /// `okyeame` with a tiny seeded model, ended with the test.
 struct Running {
     child: Child,
@@ -61,6 +67,14 @@ impl Running {
             .collect()
     }
 
+    /// The cores that each thread of that kind may run on, as a mask.
+    fn cores(&self, is_one: impl Fn(&str) -> bool) -> Vec<u128> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let read = |task: &Path, file: &str| std::fs::read_to_string(task.join(file)).unwrap_or_default();
+        let of_kind = tasks.map(|task| task.unwrap().path()).filter(|task| is_one(read(task, "comm").trim_end()));
+        of_kind.map(|task| allowed_cores(&read(&task, "status"))).collect()
+    }
+
     fn count(&self, is_one: impl Fn(&str) -> bool) -> usize {
         self.threads().iter().filter(|name| is_one(name)).count()
     }
@@ -79,7 +93,8 @@ impl Running {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_has_two_pools_of_the_size_that_is_asked_for_and_no_other() {
     let n_cores = std::thread::available_parallelism().unwrap().get();
-    for n in [1, 3] {
+    let cores = allowed_cores(&std::fs::read_to_string("/proc/self/status").unwrap());
+    for n in [1, 3, cores.count_ones() as usize] {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let server = Running::start(&["server", "--port", &port.to_string(), "--threads", &n.to_string()]);
         let url = |path: &str| format!("http://127.0.0.1:{port}{path}");
@@ -104,6 +119,14 @@ async fn a_server_has_two_pools_of_the_size_that_is_asked_for_and_no_other() {
 
         for lane in ["commands ", "words "] {
             assert_eq!(server.count(|name| name.starts_with(lane)), n, "{:?}", server.threads());
+            // With a core for each they keep to it; with more or fewer the system decides.
+            let own = server.cores(|name| name.starts_with(lane));
+            if n == cores.count_ones() as usize {
+                assert!(own.iter().all(|mask| mask.is_power_of_two()), "{own:x?}");
+                assert_eq!(own.iter().fold(0, |all, mask| all | mask), cores, "{own:x?}");
+            } else {
+                assert!(own.iter().all(|mask| *mask == cores), "{own:x?}");
+            }
         }
         // The load's own are gone. Rayon's would be called as the thread that needed them.
         server.wait_for(0, |name| name.starts_with("loading"));
