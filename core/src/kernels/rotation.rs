@@ -39,20 +39,44 @@ impl SimdOp for Rotate<'_> {
     #[inline(always)]
     fn eval<I: Isa>(self, _: I) {
         let block = block_of(self.row.len());
-        // First, so that no sum of numbers that are finite overflows.
-        let scale = ((LANES as f32) / block as f32).sqrt();
-        self.row.iter_mut().for_each(|x| *x *= scale);
+        // In the first pass, so that no sum of numbers that are finite overflows.
+        let first = (LANES as f32 / block as f32).sqrt();
         for block in self.row.chunks_exact_mut(block) {
-            let mut half = LANES;
-            while half < block.len() {
-                for pair in block.chunks_exact_mut(2 * half) {
-                    let (low, high) = pair.split_at_mut(half);
-                    for (low, high) in low.iter_mut().zip(high) {
-                        (*low, *high) = (*low + *high, *low - *high);
-                    }
-                }
-                half *= 2;
+            let (mut apart, mut scale) = (LANES, first);
+            while 2 * apart < block.len() {
+                two_levels(block, apart, scale);
+                (apart, scale) = (4 * apart, 1.0);
             }
+            if apart < block.len() {
+                one_level(block, apart, scale);
+            }
+        }
+    }
+}
+
+/// Sums and differences of numbers that are `apart`, times `scale`.
+#[inline(always)]
+fn one_level(block: &mut [f32], apart: usize, scale: f32) {
+    for pair in block.chunks_exact_mut(2 * apart) {
+        let (low, high) = pair.split_at_mut(apart);
+        for (a, b) in low.iter_mut().zip(high) {
+            let (x, y) = (*a * scale, *b * scale);
+            (*a, *b) = (x + y, x - y);
+        }
+    }
+}
+
+/// Two levels in one pass through memory: `apart`, and twice as far.
+#[inline(always)]
+fn two_levels(block: &mut [f32], apart: usize, scale: f32) {
+    for four in block.chunks_exact_mut(4 * apart) {
+        let (low, high) = four.split_at_mut(2 * apart);
+        let ((a, b), (c, d)) = (low.split_at_mut(apart), high.split_at_mut(apart));
+        for (((a, b), c), d) in a.iter_mut().zip(b).zip(c).zip(d) {
+            let (w, x, y, z) = (*a * scale, *b * scale, *c * scale, *d * scale);
+            let (sum, difference, other_sum, other_difference) = (w + x, w - x, y + z, y - z);
+            (*a, *b) = (sum + other_sum, difference + other_difference);
+            (*c, *d) = (sum - other_sum, difference - other_difference);
         }
     }
 }
