@@ -51,8 +51,8 @@ pub struct ServerConfig {
     /// Seconds of decoded audio that may wait together, so that a full queue of long clips does not
     /// fill the memory: 3600 s are 3600 * 16000 * 4 bytes = 230 MB. At least `max_audio_s` counts.
     pub queue_audio_s: f64,
-    /// Commands that share one pass through the model: those that wait when it is free. More of them together are no faster
-    /// than one after the other on a few cores, and each waits for all.
+    /// Commands that are taken together, of those that wait when the model is free. On a CPU each thread takes a clip of its own, on
+    /// a GPU they share a pass; each answer waits for all of them.
     pub max_batch: usize,
     /// How long a command waits for others to share a pass with, milliseconds, while the model is free.
     pub batch_wait_ms: f64,

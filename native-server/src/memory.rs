@@ -68,8 +68,8 @@ pub(crate) fn give_back_of(pool: &ThreadPool) {
 }
 
 /// From now on what was freed is kept for a tenth of a second, instead of a whole one: a busy server gives back what one
-/// request needed before it takes more for the next. With 10 ms whisper-base would rest at 232 MB after a burst of commands and
-/// transcripts, in the place of 272, but a command would take a fifth longer.
+/// request needed before it takes more for the next. With 10 ms whisper-base rested 40 MB lower after a burst of commands and
+/// transcripts, but a command took a fifth longer.
 ///
 /// Where the environment says something (`MIMALLOC_PURGE_DELAY`), that stays.
 #[allow(unsafe_code)]

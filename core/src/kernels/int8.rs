@@ -7,8 +7,8 @@
 //! factors. Bias, activation or residual are applied where a block of sums still lies in cache; so is the zero point, since
 //! `rten-gemm` 0.27 takes the first tile's zero points for every tile of rows (`packing/int8.rs`, `pack_a_impl`).
 //!
-//! Both factors are rotated before they are rounded ([`super::rotation`]), which a third less error comes of at no cost that can be measured. Weights that
-//! were in 8 bits already (of a file of int8) are on their steps as they are, and stay so.
+//! Both factors are rotated before they are rounded ([`super::rotation`]), which leaves a third less error. Weights that were in
+//! 8 bits already (of a file of int8) are on their steps as they are, and stay so, unless this machine has only 63 of them.
 //!
 //! Not for weights with few columns (the look-up of a token needs rows), and not for other devices.
 

@@ -24,8 +24,8 @@ use super::profile::{self, Op};
 pub struct Target<'a> {
     /// The device.
     pub device: &'a Device,
-    /// Whether linear layers multiply in 8-bit integers, and a decoder keeps an encoding's keys and values in half precision; on
-    /// the CPU only.
+    /// Whether linear layers multiply in 8-bit integers, and a decoder keeps the rows of its tokens in 8 bits and an encoding's keys
+    /// and values in half precision; on the CPU only.
     pub int8: bool,
     /// Whether those can be multiplied more exactly as well ([`Linear::refined`]); their weights take twice the memory then.
     pub refined: bool,

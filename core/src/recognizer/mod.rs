@@ -217,7 +217,7 @@ impl Recognizer {
 
     /// Recognises several clips, as [`Recognizer::recognize`] each of them. On a CPU each core takes a clip of its own; on other
     /// devices those that the intent head hears share one pass through its encoder, whose time each of them is told. A clip that
-    /// fails, fails alone.
+    /// fails, fails alone. A clip's times have in them what its thread did of others while it waited for a part of it.
     pub async fn recognize_all(&self, clips: &[(&Waveform, &RecognizeOptions)]) -> Vec<Result<Recognition>> {
         if self.compute.name == "cpu" {
             // Nothing waits on a CPU. The executor may be entered again: a thread that waits for a part of its clip may take up the next.
@@ -483,11 +483,11 @@ impl Recognizer {
     }
 
     /// The encoder's states that the head reads, of each window; none without a head.
-    fn encode_for_head(&self, mut mels: Vec<Tensor<3>>) -> Result<Vec<Vec<Tensor<3>>>> {
+    fn encode_for_head(&self, mels: Vec<Tensor<3>>) -> Result<Vec<Vec<Tensor<3>>>> {
         let Some(head) = self.head.as_ref().filter(|_| !mels.is_empty()) else { return Ok(Vec::new()) };
         let encoder = self.head_encoder(head)?;
         if mels.len() == 1 {
-            return mels.drain(..).map(|mel| head.states(encoder, mel)).collect();
+            return mels.into_iter().map(|mel| head.states(encoder, mel)).collect();
         }
         let mut states = encoder.forward_all_of(mels)?;
         if !head.head.needs_all_states() {

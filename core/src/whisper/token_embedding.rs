@@ -42,8 +42,8 @@ impl TokenEmbedding {
             return Self { rows: Rows::Int8 { steps, scales }, n_state };
         }
         let half: Vec<f16> = values.iter().map(|v| f16::from_f32(*v)).collect();
-        let is_whole = values.iter().zip(&half).all(|(v, h)| h.to_f32() == *v);
-        Self { rows: if is_whole { Rows::Half(half) } else { Rows::Single(values.to_vec()) }, n_state }
+        let fits_half = values.iter().zip(&half).all(|(v, h)| h.to_f32() == *v);
+        Self { rows: if fits_half { Rows::Half(half) } else { Rows::Single(values.to_vec()) }, n_state }
     }
 
     /// `[n_state]`

@@ -274,7 +274,8 @@ impl ModelArgs {
         self.options.apply(ModelChoice::new(self.model.as_deref(), self.options.revision()))
     }
 
-    /// Finds the model, fetching it if need be, and loads it.
+    /// Finds the model, fetching it if need be, and loads it. If it computes on the CPU, rayon's threads keep to a core each from
+    /// then on.
     fn load(&self) -> Result<Recognizer, CliError> {
         let recognizer = load(&self.choice()?, &self.compute)?;
         if recognizer.compute().name == "cpu" {

@@ -102,7 +102,7 @@ pub(crate) struct Args {
     /// How many clips may wait for the model; beyond that, 429.
     #[arg(long, value_name = "N", default_value_t = ServerConfig::default().queue_len)]
     queue_len: usize,
-    /// How many commands (intents without words) share one pass through the model, of those that wait when it is free.
+    /// How many commands (intents without words) are taken together, of those that wait when the model is free.
     #[arg(long, value_name = "N", default_value_t = ServerConfig::default().max_batch)]
     max_batch: usize,
     /// How long a command waits for others to share a pass with, milliseconds, while the model is free.
