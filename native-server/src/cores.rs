@@ -1,8 +1,6 @@
 //! Which core each thread of the arithmetic runs on.
 
-use rayon::ThreadPool;
-
-/// Keeps each thread of `pool` on a core of its own, if there is one for each.
+/// Keeps each thread of the pool that this is called in (else of rayon's own) on a core of its own, if there is one for each.
 ///
 /// A product is shared among threads, and takes as long as the last of them. Left to itself, Linux wakes a thread on the core of
 /// the one that woke it, and may leave both there for longer than a command takes: after a pause of 0.1 s two threads of two then
@@ -11,12 +9,7 @@ use rayon::ThreadPool;
 ///
 /// To be called once the model is loaded, and only if it computes on these threads: a thread that a GPU's driver started
 /// meanwhile would have inherited the core of its parent.
-pub(crate) fn keep_apart(pool: &ThreadPool) {
-    pool.broadcast(|thread| keep(thread.index(), thread.num_threads()));
-}
-
-/// As [`keep_apart`], of rayon's own pool.
-pub(crate) fn keep_all_apart() {
+pub(crate) fn keep_apart() {
     rayon::broadcast(|thread| keep(thread.index(), thread.num_threads()));
 }
 

@@ -385,8 +385,8 @@ fn run(shared: &Shared, choice: ModelChoice) {
     match commands.install(|| load(&*shared.loader, choice)) {
         Ok(model) => {
             if model.info.device == "cpu" {
-                cores::keep_apart(&commands);
-                cores::keep_apart(&words);
+                commands.install(cores::keep_apart);
+                words.install(cores::keep_apart);
             }
             shared.put(Arc::new(model));
         }

@@ -57,22 +57,25 @@ impl Running {
         Self { child, _folder: folder }
     }
 
-    /// The names of its threads, as far as the system keeps them (15 bytes).
-    fn threads(&self) -> Vec<String> {
+    /// Its threads: the name, as far as the system keeps it (15 bytes), and the folder that tells more.
+    fn tasks(&self) -> Vec<(String, PathBuf)> {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
-        // One that has just ended has no name any more.
-        tasks
-            .filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok())
-            .map(|name| name.trim_end().to_owned())
-            .collect()
+        let named = |task: PathBuf| {
+            // One that has just ended has no name any more.
+            let name = std::fs::read_to_string(task.join("comm")).ok()?;
+            Some((name.trim_end().to_owned(), task))
+        };
+        tasks.filter_map(|task| named(task.unwrap().path())).collect()
+    }
+
+    fn threads(&self) -> Vec<String> {
+        self.tasks().into_iter().map(|(name, _)| name).collect()
     }
 
     /// The cores that each thread of that kind may run on, as a mask.
     fn cores(&self, is_one: impl Fn(&str) -> bool) -> Vec<u128> {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
-        let read = |task: &Path, file: &str| std::fs::read_to_string(task.join(file)).unwrap_or_default();
-        let of_kind = tasks.map(|task| task.unwrap().path()).filter(|task| is_one(read(task, "comm").trim_end()));
-        of_kind.map(|task| allowed_cores(&read(&task, "status"))).collect()
+        let of_kind = self.tasks().into_iter().filter(|(name, _)| is_one(name));
+        of_kind.map(|(_, task)| allowed_cores(&std::fs::read_to_string(task.join("status")).unwrap())).collect()
     }
 
     fn count(&self, is_one: impl Fn(&str) -> bool) -> usize {

@@ -53,11 +53,12 @@ impl TokenEmbedding {
             Rows::Int8 { steps, scales } => {
                 let n_blocks = self.n_state.div_ceil(BLOCK);
                 let blocks = steps[range].chunks(BLOCK).zip(&scales[token * n_blocks..]);
-                let values = |(block, scale): (&[i8], &f16)| {
+                let mut row = Vec::with_capacity(self.n_state);
+                for (block, scale) in blocks {
                     let scale = scale.to_f32();
-                    block.iter().map(move |step| scale * f32::from(*step)).collect::<Vec<_>>()
-                };
-                blocks.flat_map(values).collect()
+                    row.extend(block.iter().map(|step| scale * f32::from(*step)));
+                }
+                row
             }
             Rows::Half(rows) => rows[range].iter().map(|h| h.to_f32()).collect(),
             Rows::Single(rows) => rows[range].to_vec(),

@@ -279,7 +279,7 @@ impl ModelArgs {
     fn load(&self) -> Result<Recognizer, CliError> {
         let recognizer = load(&self.choice()?, &self.compute)?;
         if recognizer.compute().name == "cpu" {
-            cores::keep_all_apart();
+            cores::keep_apart();
         }
         Ok(recognizer)
     }
