@@ -39,7 +39,7 @@ describe("answers", () => {
   for (const dtype of ["f16", "int8", "int4"]) {
     test(`a tiny model as ${dtype} answers as natively, with its words`, onPage(async (page) => {
       const answer = await page.evaluate(async (dtype) => {
-        const engine = await load(`tiny-${dtype}`, { device: "wasm", words: true });
+        const engine = await load(`tiny-${dtype}`, { device: "wasm", dtype: "f32", words: true });
         return engine.recognize(await sound("tw_cart"), { words: true, language: "tw", topK: 5 });
       }, dtype);
       agrees(answer, native("tiny", dtype, clip("tw_cart"), ["--language", "tw"]));
@@ -48,7 +48,7 @@ describe("answers", () => {
 
   test("whisper-base hears Twi and English commands as it does natively", onPage(async (page) => {
     const names = ["tw_cart", "tw_go_cart", "tw_shoes", "en_short"];
-    const device = await page.evaluate(async () => (await load("base-int4")).device);
+    const device = await page.evaluate(async () => (await load("base-int4", { dtype: "f32" })).device);
     assert.deepEqual(device.name, "wasm");
     assert.match(device.reason, /WebGPU|adapter/);
     for (const name of names) {
@@ -106,7 +106,7 @@ describe("answers", () => {
 });
 
 describe("8-bit integers on the CPU", () => {
-  test("hear what floating point hears, in less memory, and write words", onPage(async (page) => {
+  test("are the default, hear what floating point hears, in less memory, and write words", onPage(async (page) => {
     const names = ["tw_cart", "tw_go_cart", "tw_shoes", "en_short"];
     const ask = (dtype) => page.evaluate(async ({ dtype, names }) => {
       const { info, device } = await load("base-int4", { dtype });
@@ -120,7 +120,7 @@ describe("8-bit integers on the CPU", () => {
       engine.dispose();
       return { dtypes, device, answers, memory, transcription };
     }, { dtype, names });
-    const [float, int8] = [await ask("f32"), await ask("int8")];
+    const [float, int8] = [await ask("f32"), await ask("auto")];
     assert.deepEqual([float.dtypes, int8.dtypes], [["f32", "f32"], ["int8", "int8"]]);
     assert.deepEqual([float.device.name, int8.device.name], ["wasm", "wasm"]);
     let nAccepted = 0, farthest = 0;

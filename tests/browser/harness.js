@@ -56,7 +56,7 @@ export function bundle(model, dtype) {
   return out;
 }
 
-/** The native program's answer, computed from the same bundle; in f32, as a browser's engine computes if nothing else is asked. */
+/** The native program's answer, computed from the same bundle; in f32 if nothing else is asked. */
 export function native(model, dtype, file, args = []) {
   const options = ["recognize", "--json", "--top-k", "5", "--model", bundle(model, dtype)];
   if (!args.includes("--dtype")) options.push("--dtype", "f32");

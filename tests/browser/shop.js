@@ -27,7 +27,7 @@ export function layOut() {
  * no other model is named. */
 export async function startServer(args = [], model = join(layOut(), "models", "default")) {
   const dir = layOut();
-  const options = ["server", "--port", "0", "--site", join(dir, "site"), "--models", join(dir, "models"), "--huggingface", model, "--dtype", "f32"]; // as the browser computes
+  const options = ["server", "--port", "0", "--site", join(dir, "site"), "--models", join(dir, "models"), "--huggingface", model, "--dtype", "int8"]; // as the browser computes
   const process_ = spawn(okyeame, [...options, "--catalogue", join(dir, "site", "catalogue.json"), ...args], { cwd: scratch, stdio: ["ignore", "ignore", "pipe"] });
   const ended = new Promise((resolve) => process_.once("exit", resolve));
   let log = "";

@@ -82,7 +82,7 @@ describe("WebGPU", () => {
   for (const [what, code] of Object.entries(broken)) {
     test(`a GPU that ${what} is left for the CPU, with a reason`, { timeout: 120_000 }, onPage(HARDWARE + code, async (page) => {
       const { device, answer } = await page.evaluate(async () => {
-        const { device } = await load("tiny-int8");
+        const { device } = await load("tiny-int8", { dtype: "f32" });
         return { device, answer: await engine.recognize(await sound("tw_cart"), { words: false, topK: 5 }) };
       });
       assert.equal(device.name, "wasm");
@@ -106,7 +106,7 @@ describe("WebGPU", () => {
       const Plain = window.Worker;
       let worker;
       window.Worker = function (...given) { return (worker = new Plain(...given)); };
-      await load("tiny-int8", { device: "webgpu" });
+      await load("tiny-int8", { device: "webgpu", dtype: "f32" });
       const clip = await sound("tw_cart");
       const first = await engine.recognize(clip, { words: false, topK: 5 });
       worker.postMessage({ type: "lose" });
