@@ -1,11 +1,12 @@
-//! The files that name a head's classes: `intent::label_files`.
+//! The files that name a head's classes, and the words that it writes: `intent::label_files`, `intent::lexicon`.
 //!
 //! The input is `intent_labels.json`, `label_map.json` and `config.json`, with a NUL between them; an empty one is not
-//! there.
+//! there. The whole of it is `sentences.txt` as well.
 
 use std::collections::HashSet;
 
 use okyeame_core::intent::label_files::{Labels, check_count, read_labels};
+use okyeame_core::intent::reader::Alphabet;
 use serde_json::{Value, json};
 
 use crate::check;
@@ -15,13 +16,32 @@ pub(crate) fn run(input: &[u8]) -> bool {
     let mut files = input.splitn(3, |byte| *byte == 0);
     let mut next = || files.next().filter(|file| !file.is_empty());
     let (intent_labels, label_map) = (next(), next());
+    let spells = sentences(input);
     let config = next().and_then(|file| serde_json::from_slice(file).ok()).unwrap_or(Value::Null);
     match read_labels(intent_labels, label_map, &config) {
         Ok(Some(labels)) => {
             holds(&labels);
             true
         }
-        Ok(None) => false,
+        Ok(None) => spells,
+        Err(error) => check::refused(&error, &["invalid_config"]) || spells,
+    }
+}
+
+/// Whatever is heard, words of the file are written.
+fn sentences(input: &[u8]) -> bool {
+    let alphabet = Alphabet::new(" 'abcdefghijklmnopqrstuvwxyzɔɛ").expect("different letters");
+    let n_classes = alphabet.len() + 1;
+    match alphabet.with_sentences(input) {
+        Ok(alphabet) => {
+            let scores: Vec<f32> = (0..40 * n_classes).map(|at| (at * 7919 % 101) as f32 / 10.0).collect();
+            let written = alphabet.spell(&scores);
+            assert!(
+                alphabet.lexicon().is_some_and(|lexicon| lexicon.n_words() > 0) && written.len() <= 80,
+                "{written}"
+            );
+            true
+        }
         Err(error) => check::refused(&error, &["invalid_config"]),
     }
 }

@@ -23,7 +23,8 @@
 //!   are linear, so the answer is the same but for rounding, and they meet one row instead of 1500.
 //! - **attentive statistics**, this project's ([`super::pooling`]): states averaged over a few positions, normalised,
 //!   summed, projected, seen with their neighbours, then weighted mean and deviation. Such a head may also write down the
-//!   letters that it hears and judge by what they say ([`super::reader`]).
+//!   letters that it hears and judge by what they say ([`super::reader`]); with `sentences.txt` beside its tensors it
+//!   writes the words that are said there ([`super::lexicon`]).
 //!
 //! What the logits are worth is said by [`super::calibration`].
 
@@ -387,7 +388,7 @@ impl IntentHead {
         if let Some(letters) = letters {
             let scores = kernels::read(letters, "letters").await?;
             for (answer, scores) in answers.iter_mut().zip(scores.chunks(scores.len() / batch)) {
-                let letters = self.spec.alphabet.collapse(scores);
+                let letters = self.spec.alphabet.spell(scores);
                 if let Some(reader) = &self.reader {
                     answer.logits.iter_mut().zip(reader.logits(&letters)).for_each(|(logit, more)| *logit += more);
                 }

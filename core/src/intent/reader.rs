@@ -2,8 +2,8 @@
 //!
 //! A head with `head.letters` names a letter, or none, for each position of the sound, as connectionist temporal
 //! classification does (Graves et al., 2006): [`Alphabet::collapse`] is its best path. The letters follow the sound, not a
-//! dictionary ("mesegis" for messages), so the reader that judges them knows words by their parts: hashed character
-//! n-grams, summed as in Joulin et al., "Bag of Tricks for Efficient Text Classification", 2017, with one hidden layer.
+//! dictionary ("mesegis" for messages), unless the head brings one ([`super::lexicon`]): then [`Alphabet::spell`] writes the
+//! likeliest words. The reader that judges them knows words by their parts: hashed character n-grams, summed as in Joulin et al., "Bag of Tricks for Efficient Text Classification", 2017, with one hidden layer.
 //! Sentences that nobody spoke teach it as well as recordings do; that is why it understands wordings that the sound
 //! alone does not.
 //!
@@ -13,7 +13,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::lexicon::Lexicon;
 use super::normalize;
+use super::word_search::best_words;
 use crate::error::Result;
 use crate::whisper::config::invalid;
 
@@ -28,9 +30,13 @@ const EDGE: char = ' ';
 /// Stands before what is a whole word, or two.
 const WHOLE: char = '#';
 
-/// The letters that a head can name, in class order; class 0 is "none", letter `i` is class `i + 1`.
+/// The letters that a head can name, in class order; class 0 is "none", letter `i` is class `i + 1`. Where it has a
+/// [`Lexicon`], it writes words.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Alphabet(Arc<[char]>);
+pub struct Alphabet {
+    letters: Arc<[char]>,
+    lexicon: Option<Arc<Lexicon>>,
+}
 
 impl Alphabet {
     /// # Errors
@@ -42,7 +48,7 @@ impl Alphabet {
             let reason = format!("letters must be 1 to {MAX_ALPHABET} different characters in a string");
             return Err(invalid("config.json", reason));
         }
-        Ok(Self(letters.into()))
+        Ok(Self { letters: letters.into(), lexicon: None })
     }
 
     /// The letters that occur in `texts`, by code point; empty if there are none.
@@ -52,25 +58,40 @@ impl Alphabet {
         letters.sort_unstable();
         letters.dedup();
         letters.truncate(MAX_ALPHABET);
-        Self(letters.into())
+        Self { letters: letters.into(), lexicon: None }
+    }
+
+    /// The same letters, put together to the words of `sentences` (a head's [`super::lexicon::SENTENCES_FILE`]).
+    ///
+    /// # Errors
+    /// As [`Lexicon::parse`].
+    pub fn with_sentences(self, sentences: &[u8]) -> Result<Self> {
+        let lexicon = Lexicon::parse(sentences, &self)?;
+        Ok(Self { lexicon: Some(Arc::new(lexicon)), ..self })
+    }
+
+    /// The words that it writes; `None`: it writes letters as they are heard.
+    #[must_use]
+    pub fn lexicon(&self) -> Option<&Lexicon> {
+        self.lexicon.as_deref()
     }
 
     /// How many letters there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.letters.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.letters.is_empty()
     }
 
     /// The classes of a text's letters; `None` if one is not in the alphabet.
     #[must_use]
     pub fn classes(&self, text: &str) -> Option<Vec<usize>> {
-        text.chars().map(|c| self.0.iter().position(|letter| *letter == c).map(|at| at + 1)).collect()
+        text.chars().map(|c| self.letters.iter().position(|letter| *letter == c).map(|at| at + 1)).collect()
     }
 
     /// The best path: the best class of each position, repetitions as one, without "none".
@@ -84,17 +105,27 @@ impl Alphabet {
         for row in scores.chunks_exact(self.len() + 1) {
             let best = row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(class, _)| class);
             if best != last && best > 0 {
-                text.push(self.0[best - 1]);
+                text.push(self.letters[best - 1]);
             }
             last = best;
         }
         spaced(&text)
     }
+
+    /// What is heard: the likeliest words of the lexicon, or [`Self::collapse`] without one.
+    ///
+    /// # Shapes
+    /// - scores: `[n_positions, 1 + len]`, row by row, before the softmax
+    #[must_use]
+    pub fn spell(&self, scores: &[f32]) -> String {
+        let words = self.lexicon().and_then(|lexicon| best_words(scores, self.len() + 1, lexicon));
+        words.unwrap_or_else(|| self.collapse(scores))
+    }
 }
 
 impl std::fmt::Display for Alphabet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|letter| write!(f, "{letter}"))
+        self.letters.iter().try_for_each(|letter| write!(f, "{letter}"))
     }
 }
 

@@ -1,6 +1,7 @@
 //! A trained head as a model folder: what [`crate::weights::folder`] reads and `okyeame upload` sends.
 //!
-//! `model.safetensors` (half precision), `config.json`, `intent_labels.json`, `calibration.json`; with adapters on the
+//! `model.safetensors` (half precision), `config.json`, `intent_labels.json`, `calibration.json`, `sentences.txt` where it
+//! makes words of its letters; with adapters on the
 //! encoder, their tensors and their description beside the head's ([`crate::weights::lora`]). Numbers are rounded to
 //! half precision before anything is measured on them, so that what is measured is what is written.
 
@@ -14,6 +15,7 @@ use serde_json::json;
 use super::model::{HeadShape, NamedTensor};
 use crate::error::{Error, Result};
 use crate::intent::calibration::{CALIBRATION_FILE, Calibration, RejectionClass};
+use crate::intent::lexicon::SENTENCES_FILE;
 use crate::intent::reader::Alphabet;
 use crate::weights::folder::HEAD_MODEL_TYPE;
 use crate::weights::lora::LoraSpec;
@@ -28,8 +30,10 @@ pub struct TrainedHead {
     pub tensors: Vec<NamedTensor>,
     /// What reads its letters ([`super::read_fit::reader_tensors`]); empty for a head that writes none.
     pub reader: Vec<NamedTensor>,
-    /// The letters that it writes.
+    /// The letters that it writes, and the words that it makes of them.
     pub alphabet: Alphabet,
+    /// What these words are from, a sentence on each line; empty for a head that makes no words.
+    pub sentences: String,
     /// Its widths.
     pub shape: HeadShape,
     /// Layers of the encoder that it stands on; the head sums the last [`HeadShape::n_layers`] of their states.
@@ -98,6 +102,13 @@ impl TrainedHead {
             config["lora"] = serde_json::to_value(&lora.spec).map_err(|e| io(e.into()))?;
         }
         json("config.json", &config)?;
+        let sentences = folder.join(SENTENCES_FILE);
+        match self.sentences.is_empty() {
+            false => fs::write(sentences, &self.sentences).map_err(io)?,
+            // Those of an earlier head.
+            true if sentences.exists() => fs::remove_file(sentences).map_err(io)?,
+            true => {}
+        }
         json("intent_labels.json", &json!({ "labels": self.labels }))?;
         json(CALIBRATION_FILE, &serde_json::to_value(&self.calibration).map_err(|e| io(e.into()))?)
     }
@@ -115,3 +126,6 @@ impl TrainedHead {
         serialize(views, None).expect("names and shapes are plain")
     }
 }
+
+#[cfg(test)]
+mod tests;

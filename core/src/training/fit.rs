@@ -493,7 +493,7 @@ pub(super) fn answers<T: Trainee>(
             let [_, n_positions, n_letters] = scores.dims();
             for ((at, (key, _)), scores) in items.iter().zip(values(scores)?.chunks(n_positions * n_letters)) {
                 let n = store.n_positions(*key).unwrap_or(0).min(n_positions);
-                answers[*at].letters = alphabet.collapse(&scores[..n * n_letters]);
+                answers[*at].letters = alphabet.spell(&scores[..n * n_letters]);
             }
         }
         Ok(())

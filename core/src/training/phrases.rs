@@ -4,7 +4,7 @@
 //! A CSV or TSV file with `text`, `intent` and, if known, `wording`. What tests a head stays unknown to it: sentences of
 //! a wording that is set aside, or with the words of such a clip, are left out.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use super::manifest::Manifest;
@@ -24,6 +24,8 @@ pub struct Phrase {
     pub letters: String,
     /// The place of its intent among the labels; `None`: no command.
     pub label: Option<usize>,
+    /// Sentences of the same wording that stand before it; 0 where no wording is given.
+    pub nth_of_wording: usize,
 }
 
 /// The sentences of a file, without those that a test is made of.
@@ -61,6 +63,7 @@ pub fn read_phrases(path: &Path, labels: &[String], manifest: &Manifest, splits:
     let (wordings, texts) = set_aside(manifest, splits);
     let mut found = Phrases::default();
     let mut seen = HashSet::new();
+    let mut of_wording: HashMap<String, usize> = HashMap::new();
     for record in reader.records() {
         let record = record.map_err(|e| wrong(e.to_string()))?;
         let line = record.position().map_or(0, csv::Position::line);
@@ -78,7 +81,15 @@ pub fn read_phrases(path: &Path, labels: &[String], manifest: &Manifest, splits:
         if wording.is_some_and(|at| wordings.contains(field(at))) || texts.contains(&letters) {
             found.n_set_aside += 1;
         } else if seen.insert(letters.clone()) {
-            found.phrases.push(Phrase { letters, label });
+            let nth_of_wording = match wording.map(field).filter(|name| !name.is_empty()) {
+                None => 0,
+                Some(name) => {
+                    let n = of_wording.entry(name.to_owned()).or_default();
+                    *n += 1;
+                    *n - 1
+                }
+            };
+            found.phrases.push(Phrase { letters, label, nth_of_wording });
         }
     }
     Ok(found)
@@ -139,6 +150,14 @@ mod tests {
         let texts: Vec<(&str, Option<usize>)> = found.phrases.iter().map(|p| (p.letters.as_str(), p.label)).collect();
         assert_eq!(texts, [("kyerɛ me cart", Some(0)), ("san kɔ", Some(1)), ("ɛte sɛn", None)]);
         assert_eq!(found.n_set_aside, 2);
+        let nth: Vec<usize> = found.phrases.iter().map(|p| p.nth_of_wording).collect();
+        assert_eq!(nth, [0, 0, 0]);
+        let many = read(
+            "text,intent,wording\nBue,go_back,w/5\nKɔ,go_back,w/6\nSan,go_back,w/5\nYi,go_back,\nTo,go_back,\n",
+            "p.csv",
+        );
+        let nth: Vec<usize> = many.unwrap().phrases.iter().map(|p| p.nth_of_wording).collect();
+        assert_eq!(nth, [0, 0, 1, 0, 0]);
         assert_eq!(read("intent\ttext\ngo_back\tSan \"kɔ\n", "p.tsv").unwrap().phrases.len(), 1);
     }
 

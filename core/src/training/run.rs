@@ -4,7 +4,7 @@
 //! `seed-N/checkpoints`, those of adapters in `seed-N/lora/checkpoints`, transcripts in `words.jsonl`. A run that was
 //! killed is started again by the same command and ends with the same heads.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,10 @@ pub struct TrainPlan {
     pub fit: FitOptions,
     /// The reader of the letters; `None`: the head writes no letters.
     pub reader: Option<ReadOptions>,
+    /// Sentences of each wording that nobody spoke from which the head knows its words ([`crate::intent::lexicon`]), or the
+    /// texts of the training clips where there are none such; 0: it writes letters as it hears them.
+    #[serde(default)]
+    pub sentences: usize,
     /// For the thresholds.
     pub trade_off: TradeOff,
     /// Adapters on the last encoder layers, trained together with the head after it was trained alone.
@@ -323,8 +327,9 @@ impl Prepared {
         let fitted = fit(&shape, &options, &set, Some(&checkpoint_folder(folder)), on_event)?;
         let tensors = rounded(fitted.tensors);
         let model = shape.read(&in_memory(&tensors)?, &burn::tensor::Device::flex())?;
+        let (alphabet, sentences) = self.spelling(plan)?;
         let answers = |items: &[(FeatureKey, usize)]| {
-            answers_of(&model, &shape, &self.alphabet, plan.fit.batch_size, &self.store, items)
+            answers_of(&model, &shape, &alphabet, plan.fit.batch_size, &self.store, items)
         };
         let (logits, reader) = self.read(plan, seed, &answers, on_event)?;
         let (calibration, outcome) = self.calibrated(&logits, plan);
@@ -332,7 +337,8 @@ impl Prepared {
         let head = TrainedHead {
             tensors,
             reader,
-            alphabet: self.alphabet.clone(),
+            alphabet,
+            sentences,
             shape,
             n_encoder_layers: self.n_encoder_layers,
             position_stride: plan.features.position_stride,
@@ -407,7 +413,7 @@ impl Prepared {
             let spec = options.on(run.head.shape.n_state, run.head.n_encoder_layers)?;
             let tensors = rounded(fitted.tensors);
             let answers = |items: &[(FeatureKey, usize)]| {
-                lora_answers(&start, options, &self.store, inputs, &tensors, &self.alphabet, items)
+                lora_answers(&start, options, &self.store, inputs, &tensors, &run.head.alphabet, items)
             };
             let (logits, reader) = self.read(plan, seed, &answers, on_event)?;
             let (adapters, tensors): (Vec<NamedTensor>, _) =
@@ -422,6 +428,21 @@ impl Prepared {
         }
         run.history.extend(fitted.history.into_iter().map(later));
         Ok(run)
+    }
+
+    /// The letters that a head writes, put together to words where there are sentences, and these sentences.
+    fn spelling(&self, plan: &TrainPlan) -> Result<(Alphabet, String)> {
+        let sentences: BTreeSet<&str> = match self.phrases.is_empty() {
+            true => self.said.values().map(String::as_str).collect(),
+            false => self.phrases.iter().filter(|p| p.nth_of_wording < plan.sentences).map(|p| &*p.letters).collect(),
+        };
+        let alphabet = self.alphabet.clone();
+        // Texts of one word each have no space.
+        if plan.sentences == 0 || sentences.is_empty() || alphabet.classes(" ").is_none() {
+            return Ok((alphabet, String::new()));
+        }
+        let sentences = sentences.into_iter().fold(String::new(), |all, sentence| all + sentence + "\n");
+        Ok((alphabet.with_sentences(sentences.as_bytes())?, sentences))
     }
 
     fn calibrated(&self, logits: &[Vec<f32>], plan: &TrainPlan) -> (Calibration, Outcome) {

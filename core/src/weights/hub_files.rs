@@ -13,8 +13,8 @@ use serde::Deserialize;
 use super::hub_names::{adapter_files, adapter_language, is_hex, is_plain_name, leaves_the_folder};
 use crate::error::{Error, Result};
 
-/// What says how to compute: dimensions, decoding, features, tokens, labels, calibration.
-const SETTINGS: [&str; 8] = [
+/// What says how to compute: dimensions, decoding, features, tokens, labels, calibration, words.
+const SETTINGS: [&str; 9] = [
     "config.json",
     "generation_config.json",
     "preprocessor_config.json",
@@ -23,6 +23,7 @@ const SETTINGS: [&str; 8] = [
     "intent_labels.json",
     "label_map.json",
     "calibration.json",
+    "sentences.txt",
 ];
 
 /// What stands in for `tokenizer.json` where there is none; a CTC model (wav2vec2) has its vocabulary in it.

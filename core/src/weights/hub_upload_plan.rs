@@ -9,6 +9,8 @@ use serde_json::Value;
 use crate::error::{Error, Result, printable};
 use crate::intent::calibration::{CALIBRATION_FILE, Calibration};
 use crate::intent::label_files::read_labels;
+use crate::intent::lexicon::{Lexicon, SENTENCES_FILE};
+use crate::intent::reader::Alphabet;
 use crate::weights::folder::{HEAD_MODEL_TYPE, MAX_TEXT_FILE_BYTES, ModelFolder};
 use crate::weights::hub_download::digests;
 use crate::weights::hub_files::{Checksum, RepoFile};
@@ -16,11 +18,12 @@ use crate::weights::safetensors::Safetensors;
 
 const CARD: &str = "README.md";
 /// Files that belong to a model, beside `*.safetensors` and their index.
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 17] = [
     CARD,
     "config.json",
     "intent_labels.json",
     CALIBRATION_FILE,
+    SENTENCES_FILE,
     "evaluation.json",
     "report.html",
     "generation_config.json",
@@ -124,6 +127,9 @@ fn check_model(folder: &Path, names: &[String]) -> Result<()> {
     }
     if let Some(calibration) = read(CALIBRATION_FILE)? {
         Calibration::parse(&calibration)?;
+    }
+    if let (Some(sentences), Some(letters)) = (read(SENTENCES_FILE)?, config.get("letters").and_then(Value::as_str)) {
+        Lexicon::parse(&sentences, &Alphabet::new(letters)?)?;
     }
     for name in names.iter().filter(|name| name.ends_with(".safetensors")) {
         let io = |source| Error::Io { what: format!("reading {name}"), source };

@@ -154,6 +154,11 @@ pub(crate) struct Args {
     /// too; those of wordings that are set aside are left out.
     #[arg(long, value_name = "FILE", conflicts_with = "no_letters")]
     phrases: Option<PathBuf>,
+    /// Sentences of each wording in --phrases from which the head knows the words that it writes down; without --phrases,
+    /// all texts of the training clips. They go into the model's folder (sentences.txt): whoever gets the model can read
+    /// them. 0 lets it write letters as it hears them.
+    #[arg(long, value_name = "N", default_value_t = 3, conflicts_with = "no_letters")]
+    sentences: usize,
     /// What a letter's loss counts beside a clip's.
     #[arg(long, value_name = "WEIGHT", default_value_t = 1.0)]
     letters_weight: f32,
@@ -316,6 +321,7 @@ impl Args {
             d_hidden: self.hidden,
             fit,
             reader: (!self.no_letters).then(ReadOptions::default),
+            sentences: self.sentences,
             trade_off: TradeOff::default(),
             lora,
         })

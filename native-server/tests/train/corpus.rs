@@ -49,7 +49,8 @@ pub(crate) const LEARN: [&str; 12] = [
 ];
 /// A training that only has to run.
 pub(crate) const HASTE: [&str; 4] = ["--epochs", "2", "--fusion-clips", "0"];
-pub(crate) const HEAD_FILES: [&str; 4] = ["model.safetensors", "config.json", "intent_labels.json", "calibration.json"];
+pub(crate) const HEAD_FILES: [&str; 5] =
+    ["model.safetensors", "config.json", "intent_labels.json", "calibration.json", "sentences.txt"];
 
 /// A folder with clips and manifest.csv, in which the commands are called.
 pub(crate) struct Corpus(pub(crate) TempDir);

@@ -96,6 +96,9 @@ fn recordings_become_a_head_a_report_and_answers() {
     }
     assert_eq!(corpus.json("run/model/intent_labels.json")["labels"].as_array().unwrap().len(), 49);
     assert_eq!(corpus.json("run/model/config.json")["_name_or_path"], BASE_NAME);
+    // It writes the words of what it learned from, and of nothing that tests it.
+    let sentences = corpus.text("run/model/sentences.txt");
+    assert!(sentences.lines().any(|line| line.starts_with("fa gu kɛntɛn mu")), "{sentences}");
     let temperature = corpus.json("run/model/calibration.json")["temperature"].as_f64().unwrap();
     assert!(temperature > 0.0, "{temperature}");
 
@@ -196,7 +199,7 @@ fn help_has_examples_and_every_option() {
     let options_of_train = "data out base base-name labels skip-bad splits split-seed test-speakers seeds cache copies \
                             augment noise-clips fusion-clips epochs patience batch-size learning-rate weight-decay \
                             dropout label-smoothing mask position-stride states width pools contexts context-kernel \
-                            no-letters phrases letters-weight hidden lora lora-rank lora-epochs threads";
+                            no-letters phrases sentences letters-weight hidden lora lora-rank lora-epochs threads";
     let options_of_eval = "data splits out base skip-bad word-clips noisy-clips sounds synthetic note card compare \
                            title license threads";
     let example_of_train = "okyeame train --data recordings/manifest.csv --out runs/first";

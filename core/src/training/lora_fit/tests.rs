@@ -265,6 +265,7 @@ fn a_head_with_adapters_is_read_again() {
         tensors: rounded(SHAPE.init(3, &Device::flex()).unwrap().tensors().unwrap()),
         reader: Vec::new(),
         alphabet: Alphabet::default(),
+        sentences: String::new(),
         shape: SHAPE,
         n_encoder_layers: SHAPE.n_layers - 1,
         position_stride: STRIDE,

@@ -119,6 +119,8 @@ pub struct HeadFiles {
     pub rejection_classes: Vec<RejectionClass>,
     /// What its numbers are worth, if that was measured.
     pub calibration: Option<Calibration>,
+    /// [`crate::intent::lexicon::SENTENCES_FILE`] as it is: the words that [`HeadSpec::alphabet`] writes.
+    pub sentences: Option<Vec<u8>>,
     /// What is wrong with the files that describe it: an error as soon as the head is to be used.
     pub problem: Option<Error>,
     /// `head.…`

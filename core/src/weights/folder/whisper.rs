@@ -12,6 +12,7 @@ use crate::error::{Result, printable};
 use crate::intent::calibration::{CALIBRATION_FILE, Calibration, RejectionClass};
 use crate::intent::head::{HeadActivation, HeadPooling, HeadSpec, HeadWindow, MAX_POSITION_STRIDE};
 use crate::intent::label_files::{Labels, read_labels};
+use crate::intent::lexicon::SENTENCES_FILE;
 use crate::intent::reader::Alphabet;
 use crate::tokenizer;
 use crate::weights::WeightSource;
@@ -123,11 +124,13 @@ impl Opened<'_> {
         let window = window(self.config)?;
         let has_hidden = head.names.contains_key("head.hidden.weight");
         let mut described = || -> Result<Described> {
+            let sentences = self.files.read(SENTENCES_FILE)?;
             Ok(Described {
                 labels: self.labels()?,
                 activation: activation(self.config, has_hidden, fallbacks)?,
                 pooling: pooling(self.config)?,
-                alphabet: alphabet(self.config)?,
+                alphabet: alphabet(self.config, sentences.as_deref(), fallbacks)?,
+                sentences,
                 rejection_classes: rejection_classes(self.config)?,
                 calibration: self.files.read(CALIBRATION_FILE)?.map(|json| Calibration::parse(&json)).transpose()?,
             })
@@ -136,7 +139,7 @@ impl Opened<'_> {
             Ok(described) => (described, None),
             Err(problem) => (Described::default(), Some(problem)),
         };
-        let Described { labels, activation, pooling, alphabet, rejection_classes, calibration } = described;
+        let Described { labels, activation, pooling, alphabet, sentences, rejection_classes, calibration } = described;
         match &labels {
             Some(labels) => fallbacks.extend(labels.notes.iter().cloned()),
             None => fallbacks.push("no labels: nothing names the intent head's classes".to_owned()),
@@ -165,6 +168,7 @@ impl Opened<'_> {
             labels,
             rejection_classes,
             calibration,
+            sentences,
             problem,
             weights: Arc::new(Renamed::new(Arc::clone(&self.weights), head.names)),
             own_encoder,
@@ -314,6 +318,7 @@ struct Described {
     activation: HeadActivation,
     pooling: HeadPooling,
     alphabet: Alphabet,
+    sentences: Option<Vec<u8>>,
     rejection_classes: Vec<RejectionClass>,
     calibration: Option<Calibration>,
 }
@@ -347,11 +352,20 @@ fn pooling(config: &Value) -> Result<HeadPooling> {
     }
 }
 
-fn alphabet(config: &Value) -> Result<Alphabet> {
-    match config.get("letters").filter(|letters| !letters.is_null()) {
-        None => Ok(Alphabet::default()),
-        Some(Value::String(letters)) => Alphabet::new(letters),
-        Some(_) => Err(invalid("config.json", "letters must be a string, a letter for each class".to_owned())),
+/// The letters that a head writes, and the words that it makes of them.
+fn alphabet(config: &Value, sentences: Option<&[u8]>, fallbacks: &mut Vec<String>) -> Result<Alphabet> {
+    let alphabet = match config.get("letters").filter(|letters| !letters.is_null()) {
+        None => Alphabet::default(),
+        Some(Value::String(letters)) => Alphabet::new(letters)?,
+        Some(_) => return Err(invalid("config.json", "letters must be a string, a letter for each class".to_owned())),
+    };
+    match sentences {
+        Some(_) if alphabet.is_empty() => {
+            fallbacks.push(format!("{SENTENCES_FILE} is not used: the head writes no letters"));
+            Ok(alphabet)
+        }
+        Some(sentences) => alphabet.with_sentences(sentences),
+        None => Ok(alphabet),
     }
 }
 

@@ -15,6 +15,7 @@ use super::{
 use crate::error::{Error, Result};
 use crate::intent::calibration::CALIBRATION_FILE;
 use crate::intent::head::{HeadPooling, IntentHead};
+use crate::intent::lexicon::SENTENCES_FILE;
 use crate::tokenizer::Tokenizer;
 use crate::weights::folder::{Body, HeadFiles, ModelFolder, WhisperFiles};
 use crate::weights::{Checkpoint, WeightSource};
@@ -107,6 +108,9 @@ fn intent_stage(files: &WhisperFiles, head: &HeadFiles, dtype: Delivery) -> Resu
     }
     if let Some(calibration) = &head.calibration {
         stage.json(CALIBRATION_FILE, &serde_json::to_value(calibration).map_err(not_json)?)?;
+    }
+    if let Some(sentences) = &head.sentences {
+        stage.file(SENTENCES_FILE, sentences);
     }
     stage.tensors(&*files.weights, &encoder_tensors(&files.config), dtype)?;
     stage.tensors(&*head.weights, &IntentHead::expected_tensors(&head.spec, &*head.weights)?, dtype)?;
