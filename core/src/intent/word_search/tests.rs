@@ -93,9 +93,9 @@ fn what_ends_with_no_word_has_none() {
     assert_eq!(best_words(&[], 5, &lexicon).as_deref(), Some(""));
     assert_eq!(best_words(&heard(&path("---"), 20.0), 5, &lexicon).as_deref(), Some(""));
     // Not a number anywhere: an answer of some kind, and no panic.
-    let answer = best_words(&vec![f32::NAN; 20], 5, &lexicon);
+    let answer = best_words(&[f32::NAN; 20], 5, &lexicon);
     assert!(answer.is_none_or(|text| text.len() < 10));
-    assert!(best_words(&vec![f32::INFINITY; 20], 5, &lexicon).is_none_or(|text| text.len() < 10));
+    assert!(best_words(&[f32::INFINITY; 20], 5, &lexicon).is_none_or(|text| text.len() < 10));
 }
 
 #[test]
