@@ -23,8 +23,10 @@ use crate::intent::reader::{Reader, n_grams, spaced, transposed};
 
 /// Letters of a sentence that are compared: the comparison takes their square.
 const MAX_COMPARED: usize = 200;
-/// Shares of the head's own error rate that a sentence is damaged with.
-const DAMAGE: [f64; 4] = [0.0, 0.3, 0.6, 1.0];
+/// Shares of the head's own error rate that a sentence is damaged with, one of them each time.
+pub const DAMAGE: [f64; 4] = [0.0, 0.3, 0.6, 1.0];
+/// The same for a head that writes words: it puts wrong words down, not wrong letters, and those that it heard show which.
+pub const DAMAGE_OF_WORDS: [f64; 4] = [0.0, 0.0, 0.0, 0.3];
 /// Letters of a scrap.
 const MAX_SCRAP: usize = 12;
 
@@ -55,9 +57,9 @@ pub struct ReadOptions {
 impl Default for ReadOptions {
     fn default() -> Self {
         Self {
-            n_buckets: 4096,
+            n_buckets: 8192,
             d_hidden: 96,
-            epochs: 8,
+            epochs: 16,
             batch_size: 256,
             learning_rate: 3e-3,
             weight_decay: 1e-2,
@@ -240,13 +242,14 @@ impl TrainableReader {
     }
 }
 
-/// Trains a reader. `progress` is told how many of how many steps are done, and a step's loss.
+/// Trains a reader. What nobody heard is damaged by the confusions, at one of the shares of `damage`. `progress` is told
+/// how many of how many steps are done, and a step's loss.
 ///
 /// # Errors
 /// [`Error::InvalidParameter`] without a sentence, or with options that make no reader; [`Error::NotFinite`].
 pub fn fit_reader(
     sentences: &[Sentence],
-    confusions: &Confusions,
+    (confusions, damage): (&Confusions, &[f64]),
     n_classes: usize,
     options: &ReadOptions,
     seed: u64,
@@ -274,7 +277,7 @@ pub fn fit_reader(
                 let damaged = match sentence.is_heard {
                     true => sentence.letters.clone(),
                     false => {
-                        let share = DAMAGE[rng.usize(..DAMAGE.len())];
+                        let share = rng.choice(damage).copied().unwrap_or(0.0);
                         confusions.damage(&sentence.letters, share, &mut rng)
                     }
                 };
@@ -373,7 +376,7 @@ mod tests {
     fn it_reads_what_it_learned_and_what_is_like_it() {
         let confusions = Confusions::count([("cart no", "cat no")].into_iter());
         let mut steps = Vec::new();
-        let reader = fit_reader(&sentences(), &confusions, 3, &options(), 1, &mut |step, of, loss| {
+        let reader = fit_reader(&sentences(), (&confusions, &DAMAGE), 3, &options(), 1, &mut |step, of, loss| {
             steps.push((step, of, loss));
         })
         .unwrap();
@@ -385,7 +388,7 @@ mod tests {
         assert_eq!(steps.len(), 150 * 2);
         assert_eq!((steps[299].0, steps[299].1), (300, 300));
         assert!(steps[299].2 < steps[0].2 / 2.0);
-        let again = fit_reader(&sentences(), &confusions, 3, &options(), 1, &mut |_, _, _| {}).unwrap();
+        let again = fit_reader(&sentences(), (&confusions, &DAMAGE), 3, &options(), 1, &mut |_, _, _| {}).unwrap();
         assert_eq!(reader, again);
         assert_eq!(Reader::from_tensors(&reader_tensors(&reader)), reader);
         let [weight, bias, classifier] = reader_tensors(&reader).try_into().unwrap();
@@ -411,7 +414,7 @@ mod tests {
             (sentences(), ReadOptions { n_buckets: 0, ..options() }),
             (sentences(), ReadOptions { batch_size: 0, ..options() }),
         ] {
-            let error = fit_reader(&sentences, &none, 3, &options, 1, &mut |_, _, _| {}).unwrap_err();
+            let error = fit_reader(&sentences, (&none, &DAMAGE), 3, &options, 1, &mut |_, _, _| {}).unwrap_err();
             assert_eq!(error.code(), "invalid_parameter");
         }
     }

@@ -22,7 +22,7 @@ use super::manifest::{Example, Manifest};
 use super::model::{HeadShape, NamedTensor};
 use super::noise::NoiseKind;
 use super::phrases::Phrase;
-use super::read_fit::{Confusions, ReadOptions, Sentence, fit_reader, reader_tensors, scraps};
+use super::read_fit::{Confusions, DAMAGE, DAMAGE_OF_WORDS, ReadOptions, Sentence, fit_reader, reader_tensors, scraps};
 use super::splits::{Cell, Splits};
 use super::words::{Written, hex};
 use crate::audio::SAMPLE_RATE_HZ;
@@ -331,7 +331,7 @@ impl Prepared {
         let answers = |items: &[(FeatureKey, usize)]| {
             answers_of(&model, &shape, &alphabet, plan.fit.batch_size, &self.store, items)
         };
-        let (logits, reader) = self.read(plan, seed, &answers, on_event)?;
+        let (logits, reader) = self.read(plan, seed, &answers, !sentences.is_empty(), on_event)?;
         let (calibration, outcome) = self.calibrated(&logits, plan);
         let layer_shares = crate::intent::calibration::softmax(&tensors[0].2);
         let head = TrainedHead {
@@ -415,7 +415,8 @@ impl Prepared {
             let answers = |items: &[(FeatureKey, usize)]| {
                 lora_answers(&start, options, &self.store, inputs, &tensors, &run.head.alphabet, items)
             };
-            let (logits, reader) = self.read(plan, seed, &answers, on_event)?;
+            let makes_words = !run.head.sentences.is_empty();
+            let (logits, reader) = self.read(plan, seed, &answers, makes_words, on_event)?;
             let (adapters, tensors): (Vec<NamedTensor>, _) =
                 tensors.into_iter().partition(|(name, _, _)| name.starts_with(LORA_PREFIX));
             (run.head.calibration, run.outcome) = self.calibrated(&logits, plan);
@@ -471,6 +472,7 @@ impl Prepared {
         plan: &TrainPlan,
         seed: u64,
         answers: &Answers<'_>,
+        makes_words: bool,
         on_event: &mut dyn FnMut(FitEvent),
     ) -> Result<(Vec<Vec<f32>>, Vec<NamedTensor>)> {
         let held_out_items = self.held_out_items();
@@ -504,7 +506,8 @@ impl Prepared {
         sentences.extend(scraps(&sentences, n_scraps, &no_command, seed));
         let n_classes = self.n_labels + REJECTION_CLASSES.len();
         let mut progress = |step, n_steps, loss| on_event(FitEvent::Reading { step, n_steps, loss });
-        let mut reader = fit_reader(&sentences, &confusions, n_classes, options, seed, &mut progress)?;
+        let damage = if makes_words { &DAMAGE_OF_WORDS } else { &DAMAGE };
+        let mut reader = fit_reader(&sentences, (&confusions, damage), n_classes, options, seed, &mut progress)?;
         let read: Vec<Vec<f32>> = letters.iter().map(|letters| reader.logits(letters)).collect();
         let classes: Vec<usize> = held_out_items.iter().map(|(_, class)| *class).collect();
         let weight = fit_reader_weight(&logits, &read, &classes);
