@@ -324,10 +324,11 @@ impl Prepared {
         let shape = self.shape(plan);
         let set = self.training_set();
         let options = FitOptions { seed, ..plan.fit.clone() };
+        // What is wrong with sentences is said before hours of work, not behind them.
+        let (alphabet, sentences) = self.spelling(plan)?;
         let fitted = fit(&shape, &options, &set, Some(&checkpoint_folder(folder)), on_event)?;
         let tensors = rounded(fitted.tensors);
         let model = shape.read(&in_memory(&tensors)?, &burn::tensor::Device::flex())?;
-        let (alphabet, sentences) = self.spelling(plan)?;
         let answers = |items: &[(FeatureKey, usize)]| {
             answers_of(&model, &shape, &alphabet, plan.fit.batch_size, &self.store, items)
         };
