@@ -7,7 +7,7 @@
 //! Goodman, "An Empirical Study of Smoothing Techniques for Language Modeling", 1998). What is kept is counts, so that a
 //! shop may add its own sentences to the file with an editor.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use super::reader::{Alphabet, spoken_letters};
 use crate::error::Result;
@@ -100,31 +100,28 @@ impl Lexicon {
             return wrong("the head's letters hold no space, so it writes no words".to_owned());
         };
         let sentences: Vec<String> = text.lines().filter_map(spoken_letters).collect();
-        let mut numbers: BTreeMap<&str, u32> = BTreeMap::new();
-        for word in sentences.iter().flat_map(|sentence| sentence.split(' ')) {
-            let is_spelled = alphabet.classes(word).is_some_and(|classes| classes.len() <= MAX_WORD_LETTERS);
-            if !word.is_empty() && is_spelled {
-                numbers.insert(word, START);
-            }
-        }
-        if numbers.is_empty() || numbers.len() > MAX_WORDS {
+        let words: BTreeSet<&str> = sentences.iter().flat_map(|sentence| sentence.split(' ')).collect();
+        let spelled: Vec<(&str, Vec<usize>)> = words
+            .into_iter()
+            .filter_map(|word| Some((word, alphabet.classes(word)?)))
+            .filter(|(_, classes)| (1..=MAX_WORD_LETTERS).contains(&classes.len()))
+            .collect();
+        if spelled.is_empty() || spelled.len() > MAX_WORDS {
             return wrong(format!("it must hold 1 to {MAX_WORDS} different words in the head's letters"));
         }
-        for (number, at) in numbers.values_mut().zip(FIRST_WORD..) {
-            *number = at;
-        }
+        let number =
+            |word: &str| spelled.binary_search_by_key(&word, |(word, _)| *word).ok().map(|at| FIRST_WORD + at as u32);
         let numbered = sentences.iter().filter_map(|sentence| {
-            let words: Vec<u32> = sentence.split(' ').filter_map(|word| numbers.get(word).copied()).collect();
+            let words: Vec<u32> = sentence.split(' ').filter_map(number).collect();
             (!words.is_empty()).then_some(words)
         });
-        let model = NGrams::count(numbered, numbers.len() as u32 + 1);
+        let model = NGrams::count(numbered, spelled.len() as u32 + 1);
         let mut nodes = vec![Node { class: space as u16, word: START, first_child: ROOT, next: ROOT }];
-        for (word, number) in &numbers {
-            let classes = alphabet.classes(word).expect("only words in these letters have numbers");
-            let end = classes.into_iter().fold(ROOT, |node, class| child_of(&mut nodes, node, class as u16));
-            nodes[end as usize].word = *number;
+        for ((_, classes), number) in spelled.iter().zip(FIRST_WORD..) {
+            let end = classes.iter().fold(ROOT, |node, class| child_of(&mut nodes, node, *class as u16));
+            nodes[end as usize].word = number;
         }
-        Ok(Self { words: numbers.into_keys().map(str::to_owned).collect(), nodes, model })
+        Ok(Self { words: spelled.into_iter().map(|(word, _)| word.to_owned()).collect(), nodes, model })
     }
 
     /// Different words.

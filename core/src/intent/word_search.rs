@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 
 use super::lexicon::{History, Lexicon, ROOT};
+use crate::decoding::log_sum_exp;
 
 /// Hypotheses that are kept from position to position.
 const BEAM: usize = 48;
@@ -64,7 +65,8 @@ pub(super) fn best_words(scores: &[f32], n_classes: usize, lexicon: &Lexicon) ->
     let mut row = vec![0.0; n_classes];
     let mut next: Vec<Hypothesis> = Vec::new();
     for scores in scores.chunks_exact(n_classes) {
-        log_softmax(scores, &mut row);
+        let all = log_sum_exp(scores);
+        row.iter_mut().zip(scores).for_each(|(to, score)| *to = score - all);
         step(&row, lexicon, &mut sequences, &beam, &mut next);
         if next.len() > BEAM {
             let score = |h: &Hypothesis| h.all() + h.language;
@@ -164,13 +166,6 @@ impl Sequences {
 fn log_sum(a: f32, b: f32) -> f32 {
     let (low, high) = if a < b { (a, b) } else { (b, a) };
     if low == f32::NEG_INFINITY { high } else { high + (low - high).exp().ln_1p() }
-}
-
-fn log_softmax(scores: &[f32], row: &mut [f32]) {
-    let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f32 = scores.iter().map(|score| (score - highest).exp()).sum();
-    let all = highest + sum.ln();
-    row.iter_mut().zip(scores).for_each(|(to, score)| *to = score - all);
 }
 
 #[cfg(test)]

@@ -27,9 +27,8 @@ fn by_every_path(scores: &[f32], lexicon: &Lexicon) -> Option<String> {
     let rows: Vec<Vec<f32>> = scores
         .chunks(5)
         .map(|scores| {
-            let mut row = vec![0.0; 5];
-            log_softmax(scores, &mut row);
-            row
+            let all = scores.iter().map(|score| score.exp()).sum::<f32>().ln();
+            scores.iter().map(|score| score - all).collect()
         })
         .collect();
     // With a space behind the last word, and without: two hypotheses.
