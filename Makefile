@@ -274,7 +274,7 @@ corpus: train-tools $(TWI_SHOP)/.venv/.installed ## Speak the shop corpus: 36,00
 .PHONY: train-demo
 train-demo: corpus build model ## Make models/twi-shop from nothing, evaluate it, hold it against the one that ships (RUN=…)
 	$(OKYEAME) train --data $(CORPUS)/manifest.csv --phrases $(CORPUS)/phrases.csv --out $(RUN) --base $(MODEL) --base-name openai/whisper-base $$(cat $(TWI_SHOP)/train.args) $(TRAIN_ARGS)
-	$(OKYEAME) eval $(RUN)/model --word-clips 120 --base $(MODEL) --data $(CORPUS)/manifest.csv \
+	$(OKYEAME) eval $(RUN)/model --word-clips 240 --base $(MODEL) --data $(CORPUS)/manifest.csv \
 	    --splits $(RUN)/splits.csv --out $(RUN)/report --synthetic --note "$$(cat $(TWI_SHOP)/note.txt)" \
 	    --title 'Okyeame Twi shop' --card $(RUN)/model --compare models/twi-shop/evaluation.json
 

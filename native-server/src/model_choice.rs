@@ -21,6 +21,7 @@ pub(crate) static TWI_SHOP: BuiltIn = BuiltIn {
         ("config.json", include_bytes!("../../models/twi-shop/config.json")),
         ("intent_labels.json", include_bytes!("../../models/twi-shop/intent_labels.json")),
         ("calibration.json", include_bytes!("../../models/twi-shop/calibration.json")),
+        ("sentences.txt", include_bytes!("../../models/twi-shop/sentences.txt")),
     ],
 };
 

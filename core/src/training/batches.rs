@@ -127,11 +127,22 @@ pub(super) fn smoothed(classes: impl Iterator<Item = usize>, n_classes: usize, s
 /// As [`crate::intent::pooling::normalise_positions`], in place.
 fn normalise(row: &mut [f32]) {
     let n = row.len() as f32;
-    let mean = row.iter().sum::<f32>() / n;
+    let mean = sum_of(row, |v| v) / n;
     row.iter_mut().for_each(|v| *v -= mean);
-    let variance = row.iter().map(|v| v * v).sum::<f32>() / n;
+    let variance = sum_of(row, |v| v * v) / n;
     let scale = 1.0 / (variance + 1e-5).sqrt();
     row.iter_mut().for_each(|v| *v *= scale);
+}
+
+/// Sums in lanes, each of which the processor may add to while it still adds to the others.
+fn sum_of(row: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+    const LANES: usize = 32;
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    let mut sums = [0.0f32; LANES];
+    for chunk in chunks {
+        sums.iter_mut().zip(chunk).for_each(|(sum, v)| *sum += term(*v));
+    }
+    sums.iter().sum::<f32>() + rest.iter().map(|v| term(*v)).sum::<f32>()
 }
 
 /// Masks a span of up to a fifth of a clip, as if somebody had coughed.

@@ -14,6 +14,7 @@ use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::Module;
 use burn::optim::GradientsAccumulator;
 use burn::tensor::{Device, Tensor};
+use rayon::prelude::*;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -429,22 +430,26 @@ fn held_out<T: Trainee>(
     items: &[(FeatureKey, usize)],
 ) -> Result<(f64, f64)> {
     let n_classes = trainee.shape().n_classes;
-    let (mut loss, mut n_right) = (0.0, 0);
-    let (mut letters_loss, mut n_with_letters) = (0.0, 0.0);
-    each_answer(trainee, model, options.batch_size, items, &mut |items, heard| {
-        for (row, (_, class)) in values(heard.logits)?.chunks(n_classes).zip(items.iter().map(|at| at.1)) {
-            loss += negative_log_likelihood(row, class, 1.0);
-            n_right += usize::from(best_class(row) == class);
+    // Sums over a batch: of the loss, of right answers, of the letters' loss, of clips that have one.
+    let of_batch = |placed: &[Placed], heard: Heard| {
+        let (mut loss, mut n_right, mut of_letters) = (0.0, 0, (0.0, 0.0));
+        for (row, (_, (_, class))) in values(heard.logits)?.chunks(n_classes).zip(placed) {
+            loss += negative_log_likelihood(row, *class, 1.0);
+            n_right += usize::from(best_class(row) == *class);
         }
         if let Some(scores) = heard.letters {
-            let items: Vec<(FeatureKey, usize)> = items.iter().map(|(_, item)| *item).collect();
+            let items: Vec<(FeatureKey, usize)> = placed.iter().map(|(_, item)| *item).collect();
             let clips = spelled(data, &items);
             let n = n_spelled(&clips) as f64;
-            letters_loss += n * f64::from(ctc_loss(scores, &clips, &Device::flex())?.0);
-            n_with_letters += n;
+            of_letters = (n * f64::from(ctc_loss(scores, &clips, &Device::flex())?.0), n);
         }
-        Ok(())
-    })?;
+        Ok((loss, n_right, of_letters))
+    };
+    let (mut loss, mut n_right, mut letters_loss, mut n_with_letters) = (0.0, 0, 0.0, 0.0);
+    for (of_batch, right, of_letters) in of_each_batch(trainee, model, options.batch_size, items, &of_batch)? {
+        (loss, n_right) = (loss + of_batch, n_right + right);
+        (letters_loss, n_with_letters) = (letters_loss + of_letters.0, n_with_letters + of_letters.1);
+    }
     let n = items.len().max(1) as f64;
     let of_letters = f64::from(options.letters_weight) * letters_loss / f64::max(n_with_letters, 1.0);
     Ok((loss / n + of_letters, n_right as f64 / n))
@@ -483,49 +488,56 @@ pub(super) fn answers<T: Trainee>(
     items: &[(FeatureKey, usize)],
 ) -> Result<Vec<RecordAnswer>> {
     let (store, n_classes) = (trainee.store(), trainee.shape().n_classes);
+    let of_batch = |placed: &[Placed], heard: Heard| {
+        let rows = values(heard.logits)?;
+        let letters = match heard.letters {
+            None => vec![String::new(); placed.len()],
+            Some(scores) => {
+                let [_, n_positions, n_letters] = scores.dims();
+                let spell = |((_, (key, _)), scores): (&Placed, &[f32])| {
+                    let n = store.n_positions(*key).unwrap_or(0).min(n_positions);
+                    alphabet.spell(&scores[..n * n_letters])
+                };
+                placed.iter().zip(values(scores)?.chunks(n_positions * n_letters)).map(spell).collect()
+            }
+        };
+        let answer = |((at, _), (row, letters)): (&Placed, (&[f32], String))| {
+            (*at, RecordAnswer { logits: row.to_vec(), letters })
+        };
+        Ok(placed.iter().zip(rows.chunks(n_classes).zip(letters)).map(answer).collect::<Vec<_>>())
+    };
     let nobody = RecordAnswer { logits: vec![0.0; n_classes], letters: String::new() };
     let mut answers = vec![nobody; items.len()];
-    each_answer(trainee, model, batch_size, items, &mut |items, heard| {
-        for ((at, _), row) in items.iter().zip(values(heard.logits)?.chunks(n_classes)) {
-            answers[*at].logits.copy_from_slice(row);
-        }
-        if let Some(scores) = heard.letters {
-            let [_, n_positions, n_letters] = scores.dims();
-            for ((at, (key, _)), scores) in items.iter().zip(values(scores)?.chunks(n_positions * n_letters)) {
-                let n = store.n_positions(*key).unwrap_or(0).min(n_positions);
-                answers[*at].letters = alphabet.spell(&scores[..n * n_letters]);
-            }
-        }
-        Ok(())
-    })?;
+    for (at, answer) in of_each_batch(trainee, model, batch_size, items, &of_batch)?.into_iter().flatten() {
+        answers[at] = answer;
+    }
     Ok(answers)
 }
 
 /// A record of a step, with its place among all.
 type Placed = (usize, (FeatureKey, usize));
 
-/// Puts records through a model, those of like length together; empty ones are left out.
-fn each_answer<T: Trainee>(
+/// Puts records through a model, those of like length together, and takes what `of_batch` makes of each batch, in order;
+/// empty records are left out. Batches go side by side.
+fn of_each_batch<T: Trainee, R: Send>(
     trainee: &T,
     model: &T::Model,
     batch_size: usize,
     items: &[(FeatureKey, usize)],
-    on_batch: &mut dyn FnMut(&[Placed], Heard) -> Result<()>,
-) -> Result<()> {
+    of_batch: &(dyn Fn(&[Placed], Heard) -> Result<R> + Sync),
+) -> Result<Vec<R>> {
     let store = trainee.store();
     let model = trainee.at_rest(model);
     let mut sorted: Vec<Placed> = items.iter().copied().enumerate().collect();
     sorted.retain(|(_, (key, _))| store.n_positions(*key).is_some_and(|n| n > 0));
     sorted.sort_by_key(|(_, (key, _))| store.n_positions(*key));
-    let device = Device::flex();
-    for chunk in sorted.chunks(batch_size.max(1)) {
-        let batch: Vec<(FeatureKey, usize)> = chunk.iter().map(|(_, item)| *item).collect();
-        let n = at_once(trainee, &batch);
-        for (placed, items) in chunk.chunks(n).zip(batch.chunks(n)) {
-            on_batch(placed, trainee.forward(&model, &trainee.assemble(items, None, &device)?))?;
-        }
-    }
-    Ok(())
+    let records = |placed: &[Placed]| placed.iter().map(|(_, item)| *item).collect::<Vec<_>>();
+    let batches: Vec<&[Placed]> =
+        sorted.chunks(batch_size.max(1)).flat_map(|chunk| chunk.chunks(at_once(trainee, &records(chunk)))).collect();
+    let answer = |model: &mut T::Model, placed: &&[Placed]| {
+        of_batch(placed, trainee.forward(model, &trainee.assemble(&records(placed), None, &Device::flex())?))
+    };
+    batches.par_iter().map_with(model, answer).collect()
 }
 
 /// Parameters as a weight file that is nowhere on disk.

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use crate::server::{Reply, Request, Server};
 
 /// Where a small file ends.
-const LARGE_BYTES: usize = 100_000;
+const LARGE_BYTES: usize = 1_000_000;
 
 /// What the hub holds.
 #[derive(Debug, Default)]

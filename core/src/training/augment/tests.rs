@@ -77,7 +77,7 @@ fn shares_are_shares_of_copies() {
     let copies: Vec<Applied> = (0..1000).map(|seed| run(&clip, &AugmentOptions::default(), seed).1).collect();
     let share = |has: fn(&Applied) -> bool| copies.iter().filter(|a| has(a)).count() as f32 / copies.len() as f32;
     let near = |got: f32, expected: f32| assert!((got - expected).abs() < 0.05, "{got}, not {expected}");
-    near(share(|a| a.noise.is_some()), 0.65);
+    near(share(|a| a.noise.is_some()), 0.8);
     near(share(|a| a.reverb_rt60_s.is_some()), 0.3);
     near(share(|a| a.speed.is_some()), 0.25);
     near(share(|a| a.tempo.is_some()), 0.25);
@@ -85,7 +85,7 @@ fn shares_are_shares_of_copies() {
     near(share(|a| a.telephone), 0.25);
     near(share(|a| a.clip_level.is_some()), 0.08);
     near(share(|a| a.codec_cutoff_hz.is_some()), 0.2);
-    assert!(copies.iter().filter_map(|a| a.snr_db).all(|db| (0.0..=30.0).contains(&db)));
+    assert!(copies.iter().filter_map(|a| a.snr_db).all(|db| (0.0..=25.0).contains(&db)));
 }
 
 #[test]
