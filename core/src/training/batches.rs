@@ -5,6 +5,8 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
+use rten_simd::SimdOp;
+use rten_vecmath::{Normalize, NormalizeOptions, Sum, SumSquareSub};
 
 use super::feature_store::{FeatureKey, FeatureStore};
 use super::model::Batch;
@@ -127,22 +129,10 @@ pub(super) fn smoothed(classes: impl Iterator<Item = usize>, n_classes: usize, s
 /// As [`crate::intent::pooling::normalise_positions`], in place.
 fn normalise(row: &mut [f32]) {
     let n = row.len() as f32;
-    let mean = sum_of(row, |v| v) / n;
-    row.iter_mut().for_each(|v| *v -= mean);
-    let variance = sum_of(row, |v| v * v) / n;
-    let scale = 1.0 / (variance + 1e-5).sqrt();
-    row.iter_mut().for_each(|v| *v *= scale);
-}
-
-/// Sums in lanes, each of which the processor may add to while it still adds to the others.
-fn sum_of(row: &[f32], term: impl Fn(f32) -> f32) -> f32 {
-    const LANES: usize = 32;
-    let (chunks, rest) = row.as_chunks::<LANES>();
-    let mut sums = [0.0f32; LANES];
-    for chunk in chunks {
-        sums.iter_mut().zip(chunk).for_each(|(sum, v)| *sum += term(*v));
-    }
-    sums.iter().sum::<f32>() + rest.iter().map(|v| term(*v)).sum::<f32>()
+    let mean = Sum::new(row).dispatch() / n;
+    let variance = SumSquareSub::new(row, mean).dispatch() / n;
+    let scale = (variance + 1e-5).sqrt().recip();
+    Normalize::new_mut(row, NormalizeOptions { pre_scale_bias: mean, scale, ..Default::default() }).dispatch();
 }
 
 /// Masks a span of up to a fifth of a clip, as if somebody had coughed.
