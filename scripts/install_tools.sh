@@ -16,12 +16,7 @@ TEST=(espeak-ng=espeak-ng)              # speaks the commands that the tests rec
 TEST_NICE_TO_HAVE=(redis-server=redis-server) # a real one beside the one that the tests imitate
 BENCH=(espeak-ng=espeak-ng)             # speaks the clips that are measured
 LOAD=(espeak-ng=espeak-ng wrk=wrk)      # a server under load: make bench-load, make soak, make test-soak
-# speak the training corpus
-TRAIN=(espeak-ng=espeak-ng flite=flite festival=festival
-    festival:voices/*/ked_diphone=festvox-kdlpc16k festival:voices/*/lp_diphone=festvox-italp16k festival:voices/*/pc_diphone=festvox-itapc16k
-    festival:voices/*/czech_dita=festvox-czech-dita festival:voices/*/czech_krb=festvox-czech-krb festival:voices/*/czech_machac=festvox-czech-machac
-    festival:voices/*/czech_ph=festvox-czech-ph festival:voices/*/suo_fi_lj_diphone=festvox-suopuhe-lj festival:voices/*/hy_fi_mv_diphone=festvox-suopuhe-mv
-    festival:voices/*/hindi_NSK_diphone=festvox-hi-nsk festival:hindi_scm=festival-hi)
+TRAIN=(espeak-ng=espeak-ng flite=flite) # speak the training corpus
 # where rustup has no standard library for browsers: a compiler that builds it, and its sources
 WASM=(wasm:compiler=rustc-web wasm:sources=rust-web-src)
 NPM=(node=nodejs npm=npm)                                # wasm-opt, and the drivers of the browser tests, come from npm
@@ -44,8 +39,6 @@ is_there() {
             { [ "$1" = wasm:sources ] && compgen -G '/usr/src/rustc-*/library' >/dev/null; } ;;
         browser:*) [ -n "${CHROMIUM:-}" ] || command -v chromium >/dev/null || command -v chromium-browser >/dev/null ||
             command -v google-chrome >/dev/null ;;
-        # a voice, or the rules of its language
-        festival:*) compgen -G "/usr/share/festival/${1#festival:}" >/dev/null ;;
         python:*) command -v python3 >/dev/null && python3 -c "import ${1#python:}, venv" 2>/dev/null ;;
         *) command -v "$1" >/dev/null ;;
     esac

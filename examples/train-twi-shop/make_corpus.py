@@ -379,7 +379,7 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""Examples
-  python make_corpus.py --out corpus                                     the whole corpus: 28,000 clips, about 20 hours
+  python make_corpus.py --out corpus                                     the whole corpus: 28,000 clips, about 18 hours
   python make_corpus.py --out small --clips 980 --out-of-scope 200       20 clips an intent, a few minutes
   python make_corpus.py --out own --voices 'espeak-sw*,flite-*'          some voices only (--list-voices names them)
   okyeame-train reads DIR/manifest.csv; hold out speakers there by name, for example 'flite-awb' or 'pico-*'.""",

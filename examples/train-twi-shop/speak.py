@@ -3,15 +3,13 @@
 No free synthesizer has a Twi voice. So the words become sounds here, and each synthesizer is given sounds, not letters:
 Twi words by ghana-g2p's rules (Apache-2.0), English words by espeak-ng's British dictionary, as written in IPA, and folded
 to the vowels of Twi where the voice says English the Ghanaian way. The sounds go to espeak-ng as its own phoneme names, to
-flite as US English phones, to SVOX Pico as X-SAMPA and to festival's diphone voices as their own phones, with a length and a
-pitch for each.
+flite as US English phones and to SVOX Pico as X-SAMPA.
 
-Not for: anything that needs tone. Twi is a tone language, and none of these voices says its tones (festival's go up and down
-from syllable to syllable, but not where Twi does); read speech is closer to a foreigner's Twi than to a speaker's.
+Not for: anything that needs tone. Twi is a tone language, and none of these voices says its tones; read speech is closer
+to a foreigner's Twi than to a speaker's.
 """
 
 import io
-import random
 import re
 import shutil
 import subprocess
@@ -24,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from voices import FESTIVAL, FESTIVAL_PACKAGES, Habits, Voice
+from voices import Habits, Voice
 
 RATE_HZ = 16_000
 
@@ -406,80 +404,6 @@ def _pico(said: str, voice: Voice, rate: float, pitch: float) -> tuple[np.ndarra
     return np.frombuffer(data[: len(data) // 2 * 2], dtype="<i2").astype(np.float32) / 32768, RATE_HZ
 
 
-# ---- festival --------------------------------------------------------------------------------------------------------------------
-
-# Sounds to the phones of each language's diphone voices.
-_SAME = {s: s for s in "a e i o u p t k b d g m n f s v z j l r".split()}
-FESTIVAL_PHONES: dict[str, dict[str, str]] = {
-    "en-us": ARPABET,
-    "it": _SAME | {
-        "ɛ": "E", "ɔ": "O", "ɪ": "i", "ʊ": "u", "ə": "a", "æ": "a", "ʌ": "a", "ɜ": "E", "ŋ": "n", "ɲ": "J", "h": "", "w": "w", "ɾ": "r",
-        "ɹ": "r", "tɕ": "tS", "dʑ": "dZ", "ɕ": "S", "tʃ": "tS", "dʒ": "dZ", "ʃ": "S", "ʒ": "Z", "ç": "S", "θ": "t", "ð": "d", "ɥ": "w",
-        "ʰ": "", "c": "k", "q": "k", "x": "k", "y": "j",
-    },
-    "cs": _SAME | {
-        "ɛ": "e", "ɔ": "o", "ɪ": "i", "ʊ": "u", "ə": "a", "æ": "a", "ʌ": "a", "ɜ": "e:", "ŋ": "n*", "ɲ": "n~", "h": "ch", "w": "u", "ɾ": "r",
-        "ɹ": "r", "tɕ": "c~", "dʑ": "d~", "ɕ": "s~", "tʃ": "c~", "dʒ": "dz~", "ʃ": "s~", "ʒ": "z~", "ç": "ch", "θ": "t", "ð": "d", "ɥ": "u",
-        "ʰ": "", "c": "k", "q": "k", "x": "ch", "y": "j",
-    },
-    "fi": _SAME | {
-        "ɛ": "e", "ɔ": "o", "ɪ": "i", "ʊ": "u", "ə": "7", "æ": "a", "ʌ": "a", "ɜ": "7", "ŋ": "N", "ɲ": "n j", "h": "h", "w": "v", "ɾ": "r",
-        "ɹ": "r", "z": "s", "tɕ": "t s", "dʑ": "d j", "ɕ": "s j", "tʃ": "t s", "dʒ": "d j", "ʃ": "s", "ʒ": "s", "ç": "h j", "θ": "t", "ð": "d",
-        "ɥ": "v", "ʰ": "", "c": "k", "q": "k", "x": "h", "y": "j",
-    },
-    "hi": _SAME | {
-        "a": "aa", "e": "ee", "i": "iy", "o": "oo", "u": "uw", "ɛ": "eh", "ɔ": "oh", "ɪ": "ih", "ʊ": "uh", "ə": "a", "æ": "eh", "ʌ": "a",
-        "ɜ": "a", "t": "th", "d": "dh", "z": "s", "j": "y", "ŋ": "n", "ɲ": "n y", "h": "h", "w": "v", "ɾ": "r", "ɹ": "r", "tɕ": "ch", "dʑ": "j",
-        "ɕ": "sh", "tʃ": "ch", "dʒ": "j", "ʃ": "sh", "ʒ": "sh", "ç": "h y", "θ": "th", "ð": "dh", "ɥ": "v", "ʰ": "", "c": "k", "q": "k", "x": "k",
-        "y": "y",
-    },
-}
-# Pairs of vowels that a voice has no recording of, and the glide that leads from one to the other.
-FESTIVAL_GLIDES = {"cs": ("j", {("a", "i"), ("e", "i"), ("i", "a"), ("i", "e"), ("i", "o"), ("o", "i"), ("u", "i")}), "it": ("w", {("O", "E")})}
-# Seconds, at the voice's own rate.
-LENGTHS = {"vowel": 0.095, "stop": 0.075, "fricative": 0.095, "other": 0.065, "pause": 0.22}
-
-
-def festival_segments(words: list[list[str]], voice: Voice, rate: float, pitch: float) -> str:
-    """Phones with their lengths in seconds; a vowel also has a pitch, which goes up and down, and down over the sentence."""
-    table, silence = FESTIVAL_PHONES[voice.language], "pau" if voice.language in ("en-us", "hi") else "#"
-    r = random.Random(_hash(voice.name, f"{rate:.4f}", f"{pitch:.4f}", *("".join(w) for w in words)))
-    said: list[tuple[str, str, int]] = []  # sound, phone, times
-    glide, apart = FESTIVAL_GLIDES.get(voice.language, ("", set()))
-    for word in words:
-        for i, sound in enumerate(word or [""]):
-            # A w that leads to no vowel is one.
-            sound = "u" if sound == "w" and not (i + 1 < len(word) and word[i + 1] in VOWELS) else sound
-            for phone in (table[sound] if sound else silence).split():
-                before = said[-1] if said else ("", "", 0)
-                if before[1] == phone:
-                    said[-1] = (*before[:2], before[2] + 1)
-                    continue
-                if (before[1], phone) in apart:
-                    said.append((glide, glide, 1))
-                said.append((sound, phone, 1))
-    vowels = [i for i, (sound, _, _) in enumerate(said) if sound in VOWELS]
-    out = [f"({silence} 0.1)"]
-    for i, (sound, phone, times) in enumerate(said):
-        kind = "pause" if not sound else "vowel" if sound in VOWELS else "stop" if sound[0] in "ptkbdgcq" else "fricative" if sound in "fsvzhʃʒɕçθðx" else "other"
-        length = LENGTHS[kind] * min(2, times) ** 0.7 * voice.rate / rate * min(1.5, max(0.6, r.gauss(1.0, 0.14)))
-        if not vowels or kind != "vowel":
-            out.append(f"({phone} {length:.3f})")
-            continue
-        length *= 1.5 if i == vowels[-1] else 1.0
-        fall = 1.1 - 0.25 * i / len(said)
-        hertz = voice.pitch * pitch * fall * r.choice((0.93, 1.0, 1.08))
-        out.append(f"({phone} {length:.3f} ({length / 2:.3f} {hertz:.0f}))")
-    return " ".join([*out, f"({silence} 0.1)"])
-
-
-def _festival(segments: str, voice: Voice) -> tuple[np.ndarray, int]:
-    with tempfile.NamedTemporaryFile(suffix=".wav") as file:
-        spoken = f"(utt.save.wave (utt.synth (Utterance Segments ({segments}))) \"{file.name}\" 'riff)"
-        _run(["festival", "-b", f"(voice_{voice.variant})", spoken])
-        return _wav(Path(file.name).read_bytes())
-
-
 # ---- all together ----------------------------------------------------------------------------------------------------------------
 
 
@@ -490,10 +414,6 @@ def missing() -> dict[str, str]:
         out["espeak"] = "espeak-ng is not installed: apt install espeak-ng (or brew install espeak-ng)."
     if not shutil.which("flite"):
         out["flite"] = "flite is not installed: apt install flite (or brew install flite)."
-    lacking = [name for name in FESTIVAL if not list(Path("/usr/share/festival/voices").glob(f"*/{FESTIVAL[name][0]}"))]
-    if not shutil.which("festival") or lacking:
-        packages = "festival festival-czech festival-hi " + " ".join(f"festvox-{p}" for p in FESTIVAL_PACKAGES)
-        out["festival"] = f"festival or one of its voices is not installed: apt install {packages}."
     try:
         import ttspico  # noqa: F401
     except ImportError:
@@ -528,8 +448,6 @@ NATIVE = {"en": ("en-gb", "en-us", "en-029"), "fr": ("fr-fr",), "es": ("es", "es
 
 
 def is_native(voice: Voice, language: str) -> bool:
-    if voice.synthesizer == "festival":  # it is given sounds, not letters
-        return False
     own = NATIVE.get(language, ())
     return voice.language in own or (voice.synthesizer == "pico" and any(voice.language.startswith(o) for o in own))
 
@@ -545,11 +463,7 @@ def letters(text: str, language: str) -> str:
 
 def say(text: str, language: str, voice: Voice, rate: float, pitch: float) -> np.ndarray:
     """16 kHz mono f32 samples, peak at most 1. `rate` in words a minute, `pitch` as a factor of the voice's own."""
-    reads_english = is_native(voice, "en") and voice.habits.english != "ghanaian"
-    if voice.synthesizer == "festival":
-        words = sounds_of(text, language if language == "en" else "tw-en", voice)
-        samples, hertz = _festival(festival_segments(words, voice, rate, pitch), voice)
-    elif language in ("tw", "tw-en", "en") and not (language == "en" and reads_english):
+    if language in ("tw", "tw-en", "en") and not (language == "en" and is_native(voice, "en") and voice.habits.english != "ghanaian"):
         words = sounds_of(text, language, voice)
         if voice.synthesizer == "espeak":
             samples, hertz = _espeak(espeak_phonemes(words, voice), voice, rate, pitch)

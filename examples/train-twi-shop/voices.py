@@ -1,4 +1,4 @@
-"""The voices that speak the corpus: 128, each with its own language, timbre, rate, pitch and reading habits.
+"""The voices that speak the corpus: 118, each with its own language, timbre, rate, pitch and reading habits.
 
 Every voice speaks Twi, with the phonemes of its own language. No two real speakers read alike, so a voice's habits
 (does it aspirate, how does it say ky, hw and r, does it tell e from ɛ, does it say English words the Ghanaian way)
@@ -45,20 +45,6 @@ ESPEAK = {
 # flite: its voice and pitch in Hz.
 FLITE = {"slt": 175.0, "rms": 105.0, "awb": 125.0, "kal16": 105.0}
 PICO = ["en-GB", "en-US", "de-DE", "es-ES", "fr-FR", "it-IT"]
-# festival: the name it gives the voice, whose sounds these are (speak.py, FESTIVAL_PHONES), and pitch in Hz.
-FESTIVAL = {
-    "ked": ("ked_diphone", "en-us", 105.0),
-    "lp": ("lp_diphone", "it", 185.0),
-    "pc": ("pc_diphone", "it", 115.0),
-    "dita": ("czech_dita", "cs", 185.0),
-    "krb": ("czech_krb", "cs", 220.0),
-    "machac": ("czech_machac", "cs", 110.0),
-    "ph": ("czech_ph", "cs", 105.0),
-    "lj": ("suo_fi_lj_diphone", "fi", 180.0),
-    "mv": ("hy_fi_mv_diphone", "fi", 105.0),
-    "nsk": ("hindi_NSK_diphone", "hi", 115.0),
-}
-FESTIVAL_PACKAGES = "kdlpc16k italp16k itapc16k czech-dita czech-krb czech-machac czech-ph suopuhe-lj suopuhe-mv hi-nsk".split()
 
 
 @dataclass(frozen=True)
@@ -80,11 +66,11 @@ class Habits:
 @dataclass(frozen=True)
 class Voice:
     name: str
-    synthesizer: str  # espeak, flite, pico or festival
+    synthesizer: str  # espeak, flite or pico
     language: str
     variant: str
     rate: float  # words a minute
-    pitch: float  # espeak: 0-99; flite, festival: Hz; pico: per cent
+    pitch: float  # espeak: 0-99; flite: Hz; pico: per cent
     weight: int  # how often it is drawn, against the others
     habits: Habits
 
@@ -126,9 +112,6 @@ def _all() -> list[Voice]:
     for language in PICO:
         name = f"pico-{language}"
         voices.append(Voice(name, "pico", language.lower(), language, 150, 100, 2, _habits(name)))
-    for short, (variant, language, hertz) in FESTIVAL.items():
-        name = f"festival-{short}"
-        voices.append(Voice(name, "festival", language, variant, 145, hertz, 2, _habits(name)))
     return voices
 
 

@@ -102,7 +102,11 @@ fn posteriors(log_p: &[f32], n_classes: usize, letters: &[usize], gamma: &mut [f
     for t in (0..n_positions).rev() {
         let row = &mut gamma[t * n_classes..(t + 1) * n_classes];
         for s in 0..n {
-            row[path[s]] += (alpha[t * n + s] + beta[s] - total).exp() as f32;
+            let log_share = alpha[t * n + s] + beta[s] - total;
+            // What an f32 cannot tell from 0.
+            if log_share > -104.0 {
+                row[path[s]] += log_share.exp() as f32;
+            }
         }
         if t > 0 {
             let next: Vec<f64> = (0..n).map(|s| beta[s] + at(t, s)).collect();
@@ -123,8 +127,11 @@ fn posteriors(log_p: &[f32], n_classes: usize, letters: &[usize], gamma: &mut [f
 
 /// `ln(e^a + e^b)`.
 fn ln_add(a: f64, b: f64) -> f64 {
+    // Behind this, `1 + e^-x` is 1: most pairs are further apart than that.
+    const FAR: f64 = 37.0;
     let (low, high) = if a < b { (a, b) } else { (b, a) };
-    if low == f64::NEG_INFINITY { high } else { high + (low - high).exp().ln_1p() }
+    // Two infinities are no number apart, which is not less.
+    if high - low < FAR { high + (low - high).exp().ln_1p() } else { high }
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ use std::f64::consts::{FRAC_1_SQRT_2, TAU};
 
 use serde::{Deserialize, Serialize};
 
-use super::augment::colour;
 use super::augment::filters::{Biquad, from_db, gauss, peak, power, uniform};
 use crate::audio::SAMPLE_RATE_HZ;
 
@@ -92,27 +91,6 @@ pub fn make(kind: NoiseKind, n_samples: usize, rng: &mut fastrand::Rng) -> Vec<f
         NoiseKind::Clicks => clicks(n_samples, rng),
         NoiseKind::Music => music(n_samples, rng),
     };
-    level(&mut out, uniform(RMS, rng));
-    out
-}
-
-/// Noise over all frequencies, no two alike: white, pink and brown each at a loudness of its own, through a filter that
-/// lifts or lowers the low, the middle and the high ones by up to 9 dB, half of it swelling and fading by up to 5 dB. As
-/// loud as other noise.
-#[must_use]
-pub fn coloured(n_samples: usize, rng: &mut fastrand::Rng) -> Vec<f32> {
-    let mut out = vec![0.0_f32; n_samples];
-    for make in [white, pink, brown] {
-        let mut part = make(n_samples, rng);
-        level(&mut part, from_db(uniform([-24.0, -4.0], rng)));
-        out.iter_mut().zip(part).for_each(|(sum, sample)| *sum += sample);
-    }
-    out = colour(&out, [(); 3].map(|()| uniform([-9.0, 9.0], rng)));
-    if rng.bool() {
-        let step = (uniform([0.1, 1.0], rng) * RATE) as usize;
-        let swell = wander(n_samples, step, [-5.0, 5.0], rng);
-        out.iter_mut().zip(swell).for_each(|(sample, db)| *sample *= from_db(db));
-    }
     level(&mut out, uniform(RMS, rng));
     out
 }

@@ -97,10 +97,10 @@ impl Default for AugmentOptions {
         Self {
             p_speed: 0.5,
             speed: [0.85, 1.2],
-            p_pitch: 0.5,
-            pitch_semitones: [-4.0, 4.0],
-            p_formant: 0.5,
-            formant: [0.84, 1.18],
+            p_pitch: 0.4,
+            pitch_semitones: [-3.0, 3.0],
+            p_formant: 0.3,
+            formant: [0.88, 1.14],
             silence_s: [0.0, 0.5],
             p_reverb: 0.3,
             reverb_rt60_s: [0.15, 0.7],
@@ -203,7 +203,7 @@ pub struct Applied {
     pub silence_s: Option<[f32; 2]>,
     /// Reverberation time.
     pub reverb_rt60_s: Option<f32>,
-    /// The kind of synthetic noise, `coloured`, `recording` and its place in the list, or `babble`.
+    /// The kind of synthetic noise, `recording` and its place in the list, or `babble`.
     pub noise: Option<String>,
     /// Its ratio.
     pub snr_db: Option<f32>,
@@ -350,10 +350,6 @@ fn background(n: usize, noises: &[&[f32]], p_synthetic: f32, rng: &mut fastrand:
         if power(&piece) > 1e-10 {
             return (format!("recording {at}"), piece);
         }
-    }
-    // What hides consonants and vowels alike is the hardest to hear through: half of what is synthetic.
-    if rng.bool() {
-        return ("coloured".to_owned(), noise::coloured(n, rng));
     }
     // The first kind is silence.
     let kind = NoiseKind::ALL[rng.usize(1..NoiseKind::ALL.len())];

@@ -81,7 +81,7 @@ fn shares_are_shares_of_copies() {
     near(share(|a| a.reverb_rt60_s.is_some()), 0.3);
     near(share(|a| a.speed.is_some()), 0.25);
     near(share(|a| a.tempo.is_some()), 0.25);
-    near(share(|a| a.pitch_semitones.is_some()), 0.5);
+    near(share(|a| a.pitch_semitones.is_some()), 0.4);
     near(share(|a| a.telephone), 0.25);
     near(share(|a| a.clip_level.is_some()), 0.08);
     near(share(|a| a.codec_cutoff_hz.is_some()), 0.2);

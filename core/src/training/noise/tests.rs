@@ -56,25 +56,6 @@ fn levels_are_those_of_a_background() {
 }
 
 #[test]
-fn coloured_noise_hides_every_band_and_no_two_are_alike() {
-    let mut slopes = Vec::new();
-    for seed in 0..24 {
-        let samples = coloured(4 * SECOND, &mut fastrand::Rng::with_seed(seed));
-        let rms = power(&samples).sqrt();
-        assert!((0.049..=0.101).contains(&rms), "seed {seed}: RMS {rms}");
-        assert_eq!((samples.len(), peak(&samples) <= 1.0), (4 * SECOND, true));
-        let bands = [(125, 250), (250, 500), (500, 1000), (1000, 2000), (2000, 4000), (4000, 7900)];
-        let total = energy(&samples, 20, 7900);
-        let shares_db = bands.map(|(low, high)| 10.0 * (energy(&samples, low, high) / total).log10());
-        assert!(shares_db.iter().all(|share| *share > -35.0), "seed {seed}: {shares_db:?}");
-        slopes.push(shares_db[5] - shares_db[0]);
-    }
-    let spread = |of: fn(f64, f64) -> f64| slopes.iter().copied().reduce(of).expect("24 of them");
-    assert!(spread(f64::max) - spread(f64::min) > 15.0, "{slopes:?}");
-    assert!(coloured(0, &mut fastrand::Rng::with_seed(1)).is_empty());
-}
-
-#[test]
 fn silence_is_digital_or_next_to_it() {
     let zero = |seed| peak(&made(NoiseKind::Silence, 1, seed)) == 0.0;
     let n_zero = (0..40).filter(|seed| zero(*seed)).count();
