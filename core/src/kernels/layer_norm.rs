@@ -55,32 +55,34 @@ impl LayerNorm {
         let device = x.device();
         // The input is the residual stream, which lives on: copy, then normalise the copy.
         let mut values = CpuBuffer::new(x).values().to_vec();
+        let weights = Some((self.gamma.as_slice(), self.beta.as_slice()));
         if values.len() <= ROWS_PER_TASK * n_state {
-            values.chunks_mut(n_state).for_each(|row| self.normalise_row(row));
+            values.chunks_mut(n_state).for_each(|row| normalise_row(row, weights));
         } else {
             values
                 .par_chunks_mut(ROWS_PER_TASK * n_state)
-                .for_each(|rows| rows.chunks_mut(n_state).for_each(|row| self.normalise_row(row)));
+                .for_each(|rows| rows.chunks_mut(n_state).for_each(|row| normalise_row(row, weights)));
         }
         tensor_from(values, shape, &device)
     }
+}
 
-    fn normalise_row(&self, row: &mut [f32]) {
-        let n = row.len() as f32;
-        let mean = Sum::new(row).dispatch() / n;
-        let variance = SumSquareSub::new(row, mean).dispatch() / n;
-        Normalize::new_mut(
-            row,
-            NormalizeOptions {
-                pre_scale_bias: mean,
-                scale: (variance + EPSILON).sqrt().recip(),
-                element_scale: Some(&self.gamma),
-                bias: 0.0,
-                element_bias: Some(&self.beta),
-            },
-        )
-        .dispatch();
-    }
+/// Brings a row to mean 0 and variance 1, then applies `(gamma, beta)` if there are any.
+pub(crate) fn normalise_row(row: &mut [f32], weights: Option<(&[f32], &[f32])>) {
+    let n = row.len() as f32;
+    let mean = Sum::new(row).dispatch() / n;
+    let variance = SumSquareSub::new(row, mean).dispatch() / n;
+    Normalize::new_mut(
+        row,
+        NormalizeOptions {
+            pre_scale_bias: mean,
+            scale: (variance + EPSILON).sqrt().recip(),
+            element_scale: weights.map(|(gamma, _)| gamma),
+            bias: 0.0,
+            element_bias: weights.map(|(_, beta)| beta),
+        },
+    )
+    .dispatch();
 }
 
 #[cfg(test)]

@@ -5,12 +5,11 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
-use rten_simd::SimdOp;
-use rten_vecmath::{Normalize, NormalizeOptions, Sum, SumSquareSub};
 
 use super::feature_store::{FeatureKey, FeatureStore};
 use super::model::Batch;
 use crate::error::Result;
+use crate::kernels::layer_norm::normalise_row;
 
 /// Batches whose clips are sorted by length together.
 const SORTED_BATCHES: usize = 8;
@@ -82,7 +81,8 @@ pub(super) fn assemble(
             store.read_layer(*key, layer, &mut state)?;
             let n = state.len().min(row.len());
             row[..n].copy_from_slice(&state[..n]);
-            row[..n].chunks_mut(n_state).for_each(normalise);
+            // As `intent::pooling::normalise_positions`.
+            row[..n].chunks_mut(n_state).for_each(|position| normalise_row(position, None));
             Ok::<(), crate::Error>(())
         })?;
     }
@@ -124,15 +124,6 @@ pub(super) fn smoothed(classes: impl Iterator<Item = usize>, n_classes: usize, s
     let other = smoothing / (n_classes - 1).max(1) as f32;
     let row = |class| (0..n_classes).map(move |at| if at == class { 1.0 - smoothing } else { other });
     classes.flat_map(row).collect()
-}
-
-/// As [`crate::intent::pooling::normalise_positions`], in place.
-fn normalise(row: &mut [f32]) {
-    let n = row.len() as f32;
-    let mean = Sum::new(row).dispatch() / n;
-    let variance = SumSquareSub::new(row, mean).dispatch() / n;
-    let scale = (variance + 1e-5).sqrt().recip();
-    Normalize::new_mut(row, NormalizeOptions { pre_scale_bias: mean, scale, ..Default::default() }).dispatch();
 }
 
 /// Masks a span of up to a fifth of a clip, as if somebody had coughed.
